@@ -1,0 +1,31 @@
+/** Mounting a filesystem on this machine. Nothing above this door knows what carries the mount. */
+
+import { CoverError } from "../crypto/errors.ts";
+import type { Filesystem } from "../fs/filesystem.ts";
+import { mountLibfuse } from "./libfuse.ts";
+import type { Mounted, MountOptions } from "./mount.ts";
+
+export type { Mounted, MountEnd, MountOptions } from "./mount.ts";
+
+/**
+ * Mounts `filesystem` at the directory `mountpoint` and answers requests until it is unmounted. The program that
+ * mounts must not use synchronous file calls below the mountpoint: it would wait for itself.
+ *
+ * @throws {CoverError} cannot-mount, with what to do; usage, for an unknown `-o` option.
+ *
+ * @example
+ * ```ts ignore
+ * await using mounted = await mount(volume, "/mnt", { fsname: "container" });
+ * await mounted.done;
+ * ```
+ */
+export async function mount(filesystem: Filesystem, mountpoint: string, options: MountOptions = {}): Promise<Mounted> {
+  switch (Deno.build.os) {
+    case "linux":
+      return await mountLibfuse(filesystem, mountpoint, options);
+    default:
+      throw new CoverError("cannot-mount", `Cannot mount "${mountpoint}": not possible on ${Deno.build.os}`, {
+        hint: "use it without mounting: coverfs ls, cat, get, put",
+      });
+  }
+}

@@ -1,0 +1,20 @@
+let lastMilliseconds = 0, within = 0;
+
+/**
+ * The time of day as nanoseconds within the second and whole seconds. The runtime's clock has milliseconds; calls
+ * within the same one count up by a nanosecond, so that a later change never has an earlier or equal time.
+ *
+ * @returns [seconds, nanoseconds]
+ */
+export function now(): [number, number] {
+  const milliseconds = Date.now();
+  within = milliseconds === lastMilliseconds ? Math.min(within + 1, 999_999) : 0;
+  lastMilliseconds = milliseconds;
+  const seconds = Math.floor(milliseconds / 1000);
+  return [seconds, (milliseconds - seconds * 1000) * 1_000_000 + within];
+}
+
+/** Waits until other work of the event loop had its turn. */
+export function breathe(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 0));
+}

@@ -1,0 +1,181 @@
+/** When and how changes become durable: commits in order, one at a time, several callers sharing one. */
+import { breathe } from "./clock.ts";
+import type { Container } from "./container.ts";
+import type { ChangeLog } from "./layout/changes.ts";
+import type { Ino } from "./types.ts";
+import type { WriteBack } from "./write_back.ts";
+
+/** From how many bytes of changes on a commit begins, and changing operations wait. A record holds 1 MiB. */
+const RECORD_BEGIN = 192 << 10, RECORD_WAIT = 448 << 10;
+/** From how many blocks of journal on a checkpoint is due, unless the checkpoint itself is larger. */
+const JOURNAL_BLOCKS = 2048;
+/** After how many rounds of flushing a commit no longer lets changes in between. */
+const ROUNDS = 3;
+
+interface Batch {
+  readonly inos: Set<Ino>;
+  all: boolean;
+  readonly done: Promise<void>;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** Collects requests for durability and serves them. */
+export class Committer {
+  readonly #container: Container;
+  readonly #log: ChangeLog;
+  readonly #dirty: WriteBack;
+  /** Files whose data the next commit must hold: replaced another by rename, or truncated to zero and closed. */
+  readonly #must = new Set<Ino>();
+  /** Inode ids that the open commit made free. */
+  #dead: Ino[] = [];
+  #next: Batch | undefined;
+  #running: Promise<void> | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #checkpoint: Promise<void> | undefined;
+  #gate: { closed: Promise<void>; open: () => void } | undefined;
+  #failure: unknown;
+  #ended = false;
+  /** Called when a commit is durable. */
+  onDurable: (() => void) | undefined;
+
+  constructor(container: Container, log: ChangeLog, dirty: WriteBack) {
+    this.#container = container;
+    this.#log = log;
+    this.#dirty = dirty;
+  }
+
+  /** Why nothing can be committed any more. */
+  get failure(): unknown {
+    return this.#failure;
+  }
+
+  /** Call after each change: sees that it is committed before long. */
+  touched(): void {
+    if (this.#log.size > RECORD_BEGIN) this.#background();
+    if (this.#timer !== undefined || this.#ended) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      this.#background();
+    }, this.#container.store.traits.commitSeconds * 1000);
+  }
+
+  /** Back-pressure: changes wait while the next record is full or a commit needs quiet. */
+  admit(): void | Promise<void> {
+    if (this.#gate) return this.#gate.closed.then(() => this.admit());
+    if (this.#log.size > RECORD_WAIT) return this.commit({}).then(() => this.admit());
+  }
+
+  /** The file's data must be in the next commit. */
+  must(ino: Ino): void {
+    if (this.#dirty.file(ino)) this.#must.add(ino);
+  }
+
+  /** The inode id may be used again once the commit that removed it is durable. */
+  dead(ino: Ino): void {
+    this.#dead.push(ino);
+    this.#must.delete(ino);
+  }
+
+  #background(): void {
+    this.commit({ all: true }).catch(() => {}); // kept as `failure`, reported by the next fsync or close
+  }
+
+  /**
+   * Resolves when all metadata operations so far, and the data of the given file (or of all), are durable.
+   * With neither, only metadata.
+   */
+  commit(what: { ino?: Ino; all?: boolean }): Promise<void> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
+    const clean = this.#log.empty && !this.#running &&
+      (what.all ? this.#dirty.pages === 0 : what.ino === undefined || !this.#dirty.file(what.ino));
+    if (clean && !this.#next) return Promise.resolve();
+    if (this.#next === undefined) {
+      const { promise, resolve, reject } = Promise.withResolvers<void>();
+      promise.catch(() => {});
+      this.#next = { inos: new Set(), all: false, done: promise, resolve, reject };
+    }
+    const batch = this.#next;
+    if (what.ino !== undefined) batch.inos.add(what.ino);
+    if (what.all) batch.all = true;
+    this.#running ??= this.#run();
+    return batch.done;
+  }
+
+  async #run(): Promise<void> {
+    while (this.#next) {
+      const batch = this.#next;
+      this.#next = undefined;
+      try {
+        await this.#serve(batch);
+        batch.resolve();
+      } catch (error) {
+        this.#failure ??= error;
+        batch.reject(error);
+        const late = this.#next as Batch | undefined;
+        this.#next = undefined;
+        late?.reject(error);
+      }
+    }
+    this.#running = undefined;
+    this.#considerCheckpoint();
+  }
+
+  async #serve(batch: Batch): Promise<void> {
+    const wanted = new Set<Ino>(batch.inos);
+    if (batch.all) { for (const file of this.#dirty.files()) wanted.add(file.ino); }
+    try {
+      for (let round = 0;; round++) {
+        for (const ino of this.#must) wanted.add(ino);
+        this.#must.clear();
+        if (wanted.size === 0) break;
+        if (round === ROUNDS) this.#close();
+        for (const ino of wanted) await this.#dirty.flush(ino);
+        wanted.clear();
+      }
+      if (this.#log.empty) return;
+      const payload = this.#log.freeze(this.#container.tables, (ino) => this.#dirty.recordedSize(ino));
+      const commit = this.#container.freeze(), dead = this.#dead;
+      this.#dead = [];
+      await this.#container.append(commit, payload);
+      for (const ino of dead) this.#container.tables.inodes.release(ino);
+      this.onDurable?.();
+    } finally {
+      this.#gate?.open();
+      this.#gate = undefined;
+    }
+  }
+
+  #close(): void {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#gate ??= { closed: promise, open: resolve };
+  }
+
+  #considerCheckpoint(): void {
+    if (this.#checkpoint || this.#ended || this.#failure !== undefined) return;
+    const { journalBlocks, checkpointDue } = this.#container;
+    if (journalBlocks > Math.max(JOURNAL_BLOCKS, this.#container.space.reserve) || checkpointDue) {
+      this.checkpoint().catch((error) => this.#failure ??= error);
+    }
+  }
+
+  /** Writes a checkpoint; one at a time. */
+  async checkpoint(): Promise<void> {
+    this.#checkpoint ??= this.#container.checkpoint({
+      sizeOf: (ino) => this.#dirty.recordedSize(ino),
+      commit: () => this.commit({ all: true }),
+      pause: breathe,
+    }).finally(() => this.#checkpoint = undefined);
+    await this.#checkpoint;
+  }
+
+  /** Stops the timer, waits for what is under way, commits all that is left. */
+  async end(): Promise<void> {
+    this.#ended = true;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    await this.#checkpoint?.catch(() => {});
+    await this.#running;
+    await this.commit({ all: true });
+  }
+}

@@ -1,0 +1,701 @@
+/** A container: tables in memory, journal and checkpoints in the store, and the rules that keep the two together. */
+import { CoverError, IntegrityError } from "../crypto/errors.ts";
+import { BLOCK, Kind, type RunIdentity, SEALED, type Sealer } from "../crypto/sealer.ts";
+import { equalConstantTime, hex } from "../crypto/bytes.ts";
+import type { BlockStore } from "./block/store.ts";
+import { Broken, Fenced } from "./errors.ts";
+import { DecodeError } from "./layout/bytes.ts";
+import { applyChanges } from "./layout/changes.ts";
+import { type CheckpointIndex, loadCheckpoint, writeCheckpoint } from "./layout/checkpoint.ts";
+import { FreeSpace } from "./layout/free_space.ts";
+import { type Chunk, CHUNK_FIRST, JournalReader, JournalWriter } from "./layout/journal.ts";
+import {
+  type CheckpointPointer,
+  decodeSuperblock,
+  encodeSuperblock,
+  type Run,
+  type SessionEntry,
+  type Superblock,
+} from "./layout/superblock.ts";
+import { Tables } from "./layout/tables.ts";
+import { Space } from "./space.ts";
+import { type CommitNumber, type Ino, type Position, ROOT, S_IFDIR } from "./types.ts";
+
+/** From how many sessions in the superblock on a checkpoint is due. */
+const SESSIONS_DUE = 32;
+const ZERO_SESSION = new Uint8Array(16);
+
+/** The keys side of a container: made by unlocking its encryption block. */
+export interface ContainerKeys {
+  readonly containerId: Uint8Array;
+  readonly sealer: Sealer;
+  /** Generation of the master key that new blocks are sealed under. */
+  readonly generation: number;
+  /** Sequence of the newest encryption block. */
+  readonly keySequence: number;
+}
+
+/** A commit that is known to be durable: what a client remembers against rollback. */
+export interface DurablePoint {
+  readonly session: Uint8Array;
+  readonly commit: CommitNumber;
+}
+
+/** How to open. `session` is 16 random bytes that the store was told of (a store that fences knows it). */
+export type OpenOptions =
+  | { readonly mode: "read" }
+  | { readonly mode: "write"; readonly session: Uint8Array };
+
+/** A session in the history of the container; the newest one's `last` counts on. */
+export interface Session {
+  readonly id: Uint8Array;
+  readonly generation: number;
+  readonly first: CommitNumber;
+  last: CommitNumber;
+}
+
+/** One superblock slot as it was found. */
+export type SlotState = "valid" | "older" | "damaged";
+
+/** Both superblock slots, read and judged. */
+export interface FoundSuperblock {
+  readonly superblock: Superblock;
+  readonly copy: 0 | 1;
+  readonly slots: readonly [SlotState, SlotState];
+}
+
+function superIdentity(generation: number, copy: 0 | 1): RunIdentity {
+  return { session: ZERO_SESSION, generation, position: copy, birth: 0, kind: Kind.superblock };
+}
+
+/**
+ * Reads both superblock slots and takes the newest valid one.
+ *
+ * @throws {CoverError} "damaged" if neither is valid, "rollback" if it is of an older header than the keys are
+ */
+export async function readSuperblock(store: BlockStore, keys: ContainerKeys): Promise<FoundSuperblock> {
+  const found: (Superblock | undefined)[] = [];
+  for (const copy of [0, 1] as const) {
+    const sealed = await store.readHeader("super", copy), plain = new Uint8Array(BLOCK);
+    try {
+      await keys.sealer.unseal(superIdentity(keys.generation, copy), sealed, plain);
+      found.push(decodeSuperblock(plain));
+    } catch (error) {
+      if (!(error instanceof IntegrityError || error instanceof DecodeError)) throw error;
+      found.push(undefined);
+    }
+  }
+  const copy = (found[1]?.sequence ?? -1) > (found[0]?.sequence ?? -1) ? 1 : 0;
+  const superblock = found[copy];
+  if (superblock === undefined) {
+    throw new CoverError("damaged", "Cannot open container: neither superblock verifies");
+  }
+  if (!equalConstantTime(superblock.containerId, keys.containerId)) {
+    throw new CoverError("damaged", "Cannot open container: the superblock is of another container");
+  }
+  if (superblock.keySequence > keys.keySequence) {
+    throw new CoverError(
+      "rollback",
+      "Cannot open container: its encryption block is an older one played back",
+    );
+  }
+  const state = (one: Superblock | undefined): SlotState =>
+    one === undefined ? "damaged" : one.sequence === superblock.sequence ? "valid" : "older";
+  return { superblock, copy, slots: [state(found[0]), state(found[1])] };
+}
+
+/** What loading found that is not as it should be; nothing is lost by any of it. */
+export interface LoadNotes {
+  readonly checkpointsDamaged: CheckpointPointer[];
+  readonly slots: readonly [SlotState, SlotState];
+  /** Set where the journal is damaged: the state is that of the last commit before. */
+  journalDamage: string | undefined;
+}
+
+/** A container's state as loaded from its store. */
+export interface Loaded {
+  readonly found: FoundSuperblock;
+  readonly tables: Tables;
+  /** The checkpoint that served. */
+  readonly pointer: CheckpointPointer;
+  readonly index: CheckpointIndex;
+  readonly checkpointRuns: readonly Run[];
+  readonly sessions: Session[];
+  readonly chunks: Chunk[];
+  readonly last: CommitNumber;
+  readonly hash: Uint8Array;
+  /** The reader at the journal's end, where the last segment is open. */
+  readonly tail: JournalReader | undefined;
+  readonly notes: LoadNotes;
+}
+
+/** Loads the newest state that there is. @throws {CoverError} "damaged" if neither checkpoint can be loaded */
+export async function loadState(store: BlockStore, keys: ContainerKeys): Promise<Loaded> {
+  const found = await readSuperblock(store, keys), { superblock } = found;
+  const notes: LoadNotes = { checkpointsDamaged: [], slots: found.slots, journalDamage: undefined };
+  let cause: unknown;
+  for (const pointer of [superblock.current, superblock.previous]) {
+    if (pointer === undefined) continue;
+    const tables = new Tables();
+    try {
+      const { index, runs } = await loadCheckpoint(store, keys.sealer, pointer, tables);
+      const replayed = await replay(store, keys, { superblock, pointer, index, tables, notes });
+      return { found, tables, pointer, index, checkpointRuns: runs, notes, ...replayed };
+    } catch (error) {
+      if (!(error instanceof IntegrityError || error instanceof DecodeError)) throw error;
+      notes.checkpointsDamaged.push(pointer);
+      cause = error;
+    }
+  }
+  throw new CoverError("damaged", "Cannot open container: no checkpoint verifies", { cause });
+}
+
+/** Applies the journal's records from the checkpoint on. */
+async function replay(
+  store: BlockStore,
+  keys: ContainerKeys,
+  from: {
+    superblock: Superblock;
+    pointer: CheckpointPointer;
+    index: CheckpointIndex;
+    tables: Tables;
+    notes: LoadNotes;
+  },
+): Promise<Pick<Loaded, "sessions" | "chunks" | "last" | "hash" | "tail">> {
+  const { superblock, pointer, index, tables, notes } = from;
+  const sessions: Session[] = index.sessions.filter((past) =>
+    !superblock.sessions.some((entry) => equalConstantTime(entry.id, past.id))
+  ).map((past) => ({ ...past }));
+  const chunks: Chunk[] = [...index.chunks];
+  let last = pointer.start, hash = index.hash;
+  let tail: JournalReader | undefined;
+  for (const entry of superblock.sessions) {
+    const session: Session = { ...entry, last: entry.last ?? entry.first - 1 };
+    sessions.push(session);
+    if (notes.journalDamage !== undefined) continue;
+    if (entry.last !== undefined && (entry.last < entry.first || entry.last <= pointer.start)) {
+      if (entry.first > pointer.start) chunks.push(chunkOf(entry));
+      continue;
+    }
+    const fromHead = index.head !== undefined && index.head.first > entry.headCommit &&
+      index.head.first >= entry.first && index.head.first <= last + 1;
+    const chunk = fromHead ? index.head! : chunkOf(entry);
+    if (chunk.first !== last + 1) {
+      notes.journalDamage = `The journal lacks the commits ${last + 1} to ${chunk.first - 1}`;
+      continue;
+    }
+    const reader = new JournalReader(store, keys.sealer, { session: entry, chunk, commit: last + 1, hash });
+    while (entry.last === undefined || reader.commit <= entry.last) {
+      const record = await reader.next();
+      if (record === undefined) break;
+      applyChanges(record.payload, tables);
+    }
+    last = reader.commit - 1;
+    session.last = last;
+    hash = reader.hash ?? hash;
+    chunks.push(...reader.chunks);
+    tail = entry.last === undefined ? reader : undefined;
+    if (entry.last !== undefined && last < entry.last) {
+      notes.journalDamage = `The journal is damaged: the commits ${
+        last + 1
+      } to ${entry.last} and later are lost`;
+    }
+  }
+  return { sessions, chunks, last, hash, tail };
+}
+
+function chunkOf(entry: SessionEntry): Chunk {
+  return { position: entry.head, count: entry.headBlocks, first: entry.headCommit };
+}
+
+/** The used runs of a loaded state, all but those of the checkpoint that did not serve. */
+export function* usedRuns(loaded: Loaded): Generator<Run> {
+  yield* loaded.checkpointRuns;
+  yield* loaded.chunks;
+}
+
+/**
+ * Who a run of data blocks is that was born with this commit. Commit numbers are never used twice within a history,
+ * so the birth tells the session: the newest one that began no later.
+ *
+ * @throws {IntegrityError} if no session fits
+ */
+export function dataIdentity(
+  sessions: readonly Session[],
+  position: Position,
+  birth: CommitNumber,
+): RunIdentity {
+  for (let low = 0, high = sessions.length - 1; low <= high;) {
+    const middle = (low + high) >> 1, session = sessions[middle]!;
+    if (session.first > birth) high = middle - 1;
+    else if (middle + 1 < sessions.length && sessions[middle + 1]!.first <= birth) low = middle + 1;
+    else return { session: session.id, generation: session.generation, position, birth, kind: Kind.data };
+  }
+  throw new IntegrityError("Block of no known session");
+}
+
+/** An opened container. */
+export class Container implements AsyncDisposable {
+  readonly store: BlockStore;
+  readonly keys: ContainerKeys;
+  readonly readOnly: boolean;
+  #tables: Tables;
+  #superblock: Superblock;
+  #sessions: Session[];
+  #last: CommitNumber;
+  #durable: DurablePoint | undefined;
+  #tail: JournalReader | undefined;
+  #notes: LoadNotes;
+  // Only of a writer:
+  #space: Space | undefined;
+  #journal: JournalWriter | undefined;
+  #open: CommitNumber;
+  #newestCopy: 0 | 1;
+  #chunks: Chunk[];
+  /** Runs of the current and of the previous checkpoint, indices included, and their first chunks. */
+  #currentRuns: readonly Run[];
+  #previousRuns: readonly Run[] = [];
+  #currentHead: Chunk | undefined;
+  #dataWritten = false;
+  #failure: Error | undefined;
+  #gate: Promise<void> = Promise.resolve();
+
+  private constructor(store: BlockStore, keys: ContainerKeys, loaded: Loaded, readOnly: boolean) {
+    this.store = store;
+    this.keys = keys;
+    this.readOnly = readOnly;
+    this.#tables = loaded.tables;
+    this.#superblock = loaded.found.superblock;
+    this.#newestCopy = loaded.found.copy;
+    this.#sessions = loaded.sessions;
+    this.#last = loaded.last;
+    this.#open = loaded.last + 1;
+    this.#tail = loaded.tail;
+    this.#notes = loaded.notes;
+    this.#chunks = loaded.chunks;
+    this.#currentRuns = loaded.checkpointRuns;
+    this.#currentHead = loaded.index.head;
+    this.#durable = durableOf(loaded);
+  }
+
+  /**
+   * Makes an empty filesystem in an empty store that was opened to create. The caller writes the encryption block
+   * afterwards: until that is there, it is not a container.
+   */
+  static async create(
+    store: BlockStore,
+    keys: ContainerKeys,
+    root: { uid: number; gid: number; mode: number },
+  ): Promise<void> {
+    const tables = new Tables(), now = Date.now(), { inodes } = tables;
+    inodes.insert(ROOT);
+    inodes.mode[ROOT] = S_IFDIR | root.mode;
+    inodes.uid[ROOT] = root.uid;
+    inodes.gid[ROOT] = root.gid;
+    inodes.nlink[ROOT] = 2;
+    for (const column of [inodes.atimeS, inodes.mtimeS, inodes.ctimeS, inodes.btimeS]) {
+      column[ROOT] = Math.floor(now / 1000);
+    }
+    const session = { id: crypto.getRandomValues(new Uint8Array(16)), generation: keys.generation };
+    let next = 0;
+    const allocate = (count: number) => {
+      const run = { position: next, count };
+      next += count;
+      return Promise.resolve([run]);
+    };
+    const { pointer } = await writeCheckpoint(store, keys.sealer, tables, {
+      session,
+      start: 0,
+      hash: new Uint8Array(32),
+      sessions: [],
+      chunks: [],
+      head: undefined,
+      birth: () => 1,
+      allocate,
+      sizeOf: (ino) => inodes.size[ino]!,
+      pause: () => Promise.resolve(),
+    });
+    await store.flush();
+    const plain = encodeSuperblock({
+      containerId: keys.containerId,
+      sequence: 1,
+      keySequence: keys.keySequence,
+      clean: true,
+      current: pointer,
+      previous: undefined,
+      sessions: [],
+    });
+    for (const copy of [0, 1] as const) {
+      const sealed = new Uint8Array(SEALED);
+      await keys.sealer.seal(superIdentity(keys.generation, copy), plain, sealed);
+      await store.writeHeader("super", copy, sealed);
+    }
+    await store.flush();
+  }
+
+  /**
+   * Opens a container. Opening to write closes what an earlier writer left open and begins a session; opening to
+   * read changes nothing.
+   *
+   * @throws {CoverError} "damaged", "rollback"
+   */
+  static async open(store: BlockStore, keys: ContainerKeys, options: OpenOptions): Promise<Container> {
+    for (let attempt = 1;; attempt++) {
+      try {
+        const loaded = await loadState(store, keys);
+        const container = new Container(store, keys, loaded, options.mode === "read");
+        if (options.mode === "write") await container.#begin(loaded, options.session);
+        return container;
+      } catch (error) {
+        // A writer may have reused blocks while they were read: what is there now is another, consistent state.
+        const moved = error instanceof CoverError && error.kind === "damaged" && options.mode === "read";
+        if (!moved || attempt === 3 || !await store.refresh()) throw error;
+      }
+    }
+  }
+
+  get tables(): Tables {
+    return this.#tables;
+  }
+
+  /** What was not as it should be when the container was loaded. */
+  get notes(): LoadNotes {
+    return this.#notes;
+  }
+
+  get superblock(): Superblock {
+    return this.#superblock;
+  }
+
+  /** Number of the newest commit. */
+  get last(): CommitNumber {
+    return this.#last;
+  }
+
+  /** Number of the commit that is being collected: the birth of what is written now. */
+  get openCommit(): CommitNumber {
+    return this.#open;
+  }
+
+  /** The newest commit that is known to be durable. */
+  get durable(): DurablePoint | undefined {
+    return this.#durable;
+  }
+
+  /** Room; only of a container opened to write. */
+  get space(): Space {
+    if (this.#space === undefined) throw new CoverError("failure", "The container is open for reading only");
+    return this.#space;
+  }
+
+  /** Blocks of journal since the current checkpoint, about. */
+  get journalBlocks(): number {
+    const start = this.#superblock.current.start;
+    return this.#chunks.reduce((sum, chunk) => sum + (chunk.first > start ? chunk.count : 0), 0);
+  }
+
+  /** Tells whether a checkpoint must come soon, whatever the journal's length. */
+  get checkpointDue(): boolean {
+    return this.#superblock.sessions.length >= SESSIONS_DUE;
+  }
+
+  /** Tells whether the container's history holds this commit of this session. */
+  contains(point: DurablePoint): boolean {
+    return this.#sessions.some((session) =>
+      equalConstantTime(session.id, point.session) && point.commit <= session.last &&
+      point.commit >= session.first - 1
+    );
+  }
+
+  /** Who a run of data blocks is that was born with this commit. @throws {IntegrityError} if no session fits */
+  dataIdentity(position: Position, birth: CommitNumber): RunIdentity {
+    return dataIdentity(this.#sessions, position, birth);
+  }
+
+  /** The journal's damage bars writing; fsck tells more. */
+  async #begin(loaded: Loaded, id: Uint8Array): Promise<void> {
+    const { superblock } = loaded.found;
+    if (loaded.notes.journalDamage === undefined && await loaded.tail?.damaged()) {
+      loaded.notes.journalDamage = `The journal is damaged: commit ${loaded.last + 1} and later are lost`;
+    }
+    if (loaded.notes.journalDamage !== undefined) {
+      throw new CoverError("damaged", `Cannot open container for writing: ${loaded.notes.journalDamage}`, {
+        hint: "run coverfs fsck; reading is still possible",
+      });
+    }
+    const other = loaded.pointer === superblock.current ? superblock.previous : undefined;
+    this.#previousRuns = other ? await this.#runsOf(other) ?? [] : [];
+    const free = new FreeSpace();
+    const overlaps = free.build(this.#usedRuns());
+    if (overlaps.length > 0) {
+      throw new CoverError(
+        "damaged",
+        `Cannot open container for writing: ${overlaps.length} blocks used twice`,
+        {
+          hint: "run coverfs fsck",
+        },
+      );
+    }
+    this.#space = new Space(this.store, free, await this.store.size());
+    const session = { id, generation: this.keys.generation, first: this.#last + 1, last: this.#last };
+    const chunk = (await this.#space.takeMetadata(CHUNK_FIRST, 1))[0]!;
+    this.#journal = new JournalWriter(this.store, this.keys.sealer, {
+      session,
+      chunk,
+      hash: loaded.hash,
+      allocate: async (blocks) => (await this.space.takeMetadata(blocks, 1))[0]!,
+    });
+    this.#sessions.push(session);
+    this.#chunks.push({ ...chunk, first: session.first });
+    const closed = superblock.sessions
+      .map((entry) => entry.last === undefined ? { ...entry, last: this.#last } : entry);
+    const entry: SessionEntry = {
+      ...session,
+      last: undefined,
+      head: chunk.position,
+      headBlocks: chunk.count,
+      headCommit: session.first,
+    };
+    await this.#switch({
+      ...superblock,
+      clean: false,
+      current: loaded.pointer,
+      previous: this.#previousRuns.length > 0 ? other : undefined,
+      sessions: [...closed, entry],
+    });
+    this.#tail = undefined;
+  }
+
+  async #runsOf(pointer: CheckpointPointer): Promise<readonly Run[] | undefined> {
+    try {
+      return (await loadCheckpoint(this.store, this.keys.sealer, pointer, undefined)).runs;
+    } catch (error) {
+      if (error instanceof IntegrityError || error instanceof DecodeError) return undefined;
+      throw error;
+    }
+  }
+
+  *#usedRuns(): Generator<Run> {
+    yield* this.#currentRuns;
+    yield* this.#previousRuns;
+    yield* this.#chunks;
+    yield* this.#tables.usedRuns();
+  }
+
+  /** Runs one thing at a time that touches journal or superblock. */
+  async exclusive<T>(work: () => Promise<T>): Promise<T> {
+    const before = this.#gate;
+    let open!: () => void;
+    this.#gate = new Promise((resolve) => open = resolve);
+    await before;
+    try {
+      if (this.#failure) throw this.#failure;
+      return await work();
+    } catch (error) {
+      if (error instanceof Fenced || error instanceof Broken) this.#failure ??= error;
+      throw error;
+    } finally {
+      open();
+    }
+  }
+
+  /** Says that data blocks were written which the next record may name: they are flushed before it. */
+  dataWritten(): void {
+    this.#dataWritten = true;
+  }
+
+  /** Ends the collecting of the open commit; its number. The caller passes it to {@linkcode append}. */
+  freeze(): CommitNumber {
+    const commit = this.#open++;
+    this.space.freeze(commit);
+    return commit;
+  }
+
+  /** Writes the record of a frozen commit and makes it durable. Call in the order of the numbers, one at a time. */
+  async append(commit: CommitNumber, payload: Uint8Array): Promise<void> {
+    await this.exclusive(async () => {
+      const { store } = this;
+      try {
+        if (this.#dataWritten && !store.traits.atomicFlush) {
+          this.#dataWritten = false;
+          await store.flush();
+        }
+        const begun = await this.#journal!.append(commit, payload, 0);
+        if (begun) this.#chunks.push({ ...begun, first: commit });
+        this.#dataWritten = false;
+        await store.flush();
+      } catch (error) {
+        throw error instanceof CoverError ? error : new Broken("Cannot commit", { cause: error });
+      }
+      this.#last = commit;
+      const session = this.#sessions[this.#sessions.length - 1]!;
+      session.last = commit;
+      this.#durable = { session: session.id, commit };
+      this.space.durable(commit);
+    });
+  }
+
+  /**
+   * Writes a checkpoint, a page at a time.
+   *
+   * @param commit freezes and appends all changes of the tables so far
+   */
+  async checkpoint(
+    options: { sizeOf: (ino: Ino) => number; commit: () => Promise<void>; pause: () => Promise<void> },
+  ): Promise<void> {
+    const journal = this.#journal!, session = this.#sessions[this.#sessions.length - 1]!;
+    const { start, head, chunks, hash } = await this.exclusive(async () => {
+      const start = this.#last, chunks = [...this.#chunks];
+      // Records that are frozen but not yet written are of later numbers: they go into the new chunk.
+      const run = await journal.cut(start + 1);
+      const head: Chunk = { ...run, first: start + 1 };
+      this.#chunks.push(head);
+      return { start, head, chunks, hash: journal.hash };
+    });
+    const needed = chunks.filter((_, i) =>
+      (chunks[i + 1]?.first ?? head.first) > this.#superblock.current.start + 1
+    );
+    const written = await writeCheckpoint(this.store, this.keys.sealer, this.#tables, {
+      session,
+      start,
+      hash,
+      sessions: this.#sessions.filter((one) => one.first <= start),
+      chunks: needed,
+      head,
+      birth: () => this.#open,
+      allocate: (blocks, runs) => this.space.takeMetadata(blocks, runs),
+      sizeOf: options.sizeOf,
+      pause: options.pause,
+    });
+    this.#dataWritten = true;
+    await options.commit();
+    await this.exclusive(async () => {
+      const { current, sessions } = this.#superblock, oldRuns = this.#previousRuns;
+      await this.store.flush();
+      await this.#switch({
+        ...this.#superblock,
+        current: written.pointer,
+        previous: current,
+        sessions: sessions.filter((entry) => entry.last === undefined || entry.last > current.start)
+          .map((entry) => this.#withHead(entry, current.start)),
+      });
+      this.#previousRuns = this.#currentRuns;
+      this.#currentRuns = written.runs;
+      this.#currentHead = head;
+      const dead = this.#chunks.filter((_, i) =>
+        (this.#chunks[i + 1]?.first ?? Infinity) <= current.start + 1
+      );
+      this.#chunks = this.#chunks.filter((chunk) => !dead.includes(chunk));
+      for (const run of [...oldRuns, ...dead]) this.space.release(run);
+      this.space.checkpointBlocks = written.runs.reduce((sum, run) => sum + run.count, 0);
+      await this.space.shrink();
+    });
+  }
+
+  /** A session that began before the previous checkpoint is needed only from that one's first chunk on. */
+  #withHead(entry: SessionEntry, start: CommitNumber): SessionEntry {
+    const head = this.#currentHead;
+    if (head === undefined || head.first !== start + 1 || head.first <= entry.headCommit) return entry;
+    if (entry.last !== undefined && entry.last < head.first) return entry;
+    return { ...entry, head: head.position, headBlocks: head.count, headCommit: head.first };
+  }
+
+  /** Writes the superblock: first the slot that is not the newest valid one, then the other. */
+  async #switch(next: Superblock): Promise<void> {
+    const superblock = {
+      ...next,
+      sequence: this.#superblock.sequence + 1,
+      keySequence: this.keys.keySequence,
+    };
+    const plain = encodeSuperblock(superblock);
+    const older = this.#newestCopy === 0 ? 1 : 0;
+    for (const copy of [older, this.#newestCopy]) {
+      const sealed = new Uint8Array(SEALED);
+      await this.keys.sealer.seal(superIdentity(this.keys.generation, copy as 0 | 1), plain, sealed);
+      await this.store.writeHeader("super", copy as 0 | 1, sealed);
+      if (copy === older && this.store.traits.atomicFlush) continue;
+      await this.store.flush();
+    }
+    this.#superblock = superblock;
+  }
+
+  /** Ends the session: nothing is open any more. Everything must have been committed before. */
+  async end(): Promise<void> {
+    await this.exclusive(async () => {
+      const journal = this.#journal!, entries = [...this.#superblock.sessions];
+      const mine = entries.pop()!, last = this.#last;
+      const closed = { ...mine, last };
+      const chunk = this.#chunks[this.#chunks.length - 1]!;
+      // The unused end of the last chunk is given back; a head that is that chunk says so.
+      const used = journal.used, rest = { position: chunk.position + used, count: chunk.count - used };
+      const single = mine.head === chunk.position && last >= mine.first;
+      await this.#switch({
+        ...this.#superblock,
+        clean: true,
+        sessions: last < mine.first
+          ? entries
+          : [...entries, single ? { ...closed, headBlocks: used } : closed],
+      });
+      if (last < mine.first) this.space.release(chunk);
+      else if (single && rest.count > 0) this.space.release(rest);
+      await this.space.shrink();
+      await this.store.flush();
+    });
+  }
+
+  /**
+   * Readers: goes on to the newest commit. @returns true if anything changed
+   */
+  async refresh(): Promise<boolean> {
+    await this.store.refresh();
+    const found = await readSuperblock(this.store, this.keys);
+    if (found.superblock.sequence < this.#superblock.sequence) {
+      throw new CoverError("rollback", "The container went back to an older state");
+    }
+    if (found.superblock.sequence === this.#superblock.sequence && this.#tail) {
+      let changed = false;
+      for (let record = await this.#tail.next(); record; record = await this.#tail.next()) {
+        applyChanges(record.payload, this.#tables);
+        this.#last = record.commit;
+        this.#sessions[this.#sessions.length - 1]!.last = record.commit;
+        changed = true;
+      }
+      return changed;
+    }
+    if (found.superblock.sequence === this.#superblock.sequence) return false;
+    const before = this.#durable;
+    const fresh = await Container.open(this.store, this.keys, { mode: "read" });
+    if (before && !fresh.contains(before)) {
+      throw new CoverError("rollback", "The container's history no longer holds what was read from it");
+    }
+    this.#tables = fresh.#tables;
+    this.#superblock = fresh.#superblock;
+    this.#sessions = fresh.#sessions;
+    this.#last = fresh.#last;
+    this.#tail = fresh.#tail;
+    this.#notes = fresh.#notes;
+    this.#durable = fresh.#durable;
+    return true;
+  }
+
+  /** Closes the store; commits nothing. May be called twice. */
+  async close(): Promise<void> {
+    await this.store.close();
+    this.keys.sealer[Symbol.dispose]();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  toString(): string {
+    return `container ${hex(this.keys.containerId)}`;
+  }
+}
+
+/** What a loaded state proves to be durable: a closed segment's end, or what a valid record follows. */
+function durableOf(loaded: Loaded): DurablePoint | undefined {
+  const known = loaded.tail === undefined ? loaded.last : loaded.last - 1;
+  const session = loaded.sessions.findLast((one) => one.first <= known && one.last >= one.first);
+  return session ? { session: session.id, commit: Math.min(known, session.last) } : undefined;
+}

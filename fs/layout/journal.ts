@@ -1,0 +1,270 @@
+/** The journal: records in chunks of blocks. Byte tables and rules: docs/format.md, "Journal". */
+import { BLOCK, Kind, type RunIdentity, SEALED, type Sealer } from "../../crypto/sealer.ts";
+import { IntegrityError } from "../../crypto/errors.ts";
+import { equalConstantTime } from "../../crypto/bytes.ts";
+import { readSealed, writeSealed } from "../block/sealed.ts";
+import type { BlockStore } from "../block/store.ts";
+import type { CommitNumber, Position } from "../types.ts";
+import { getU64, setU64 } from "./bytes.ts";
+import type { Run } from "./superblock.ts";
+
+const RECORD_MAGIC = 0x314c_4e52_4a53_4643n; // "CFSJRNL1"
+const LINK_MAGIC = 0x4b4e_494c_4a53_4643n; // "CFSJLINK"
+const HEADER = 80;
+/** Bytes of changes in a record at most. */
+export const RECORD_MAX = 1 << 20;
+/** Blocks of a chunk: the first of a session, and at most. */
+export const CHUNK_FIRST = 32, CHUNK_LARGEST = 1024;
+
+/** A writer session, as far as sealing needs it. */
+export interface SessionIdentity {
+  readonly id: Uint8Array;
+  readonly generation: number;
+}
+
+/** The SHA-256 of a record, which the next one carries. */
+export type RecordHash = Uint8Array;
+
+/** A chunk of the journal; `first` is the number of its first record. */
+export interface Chunk extends Run {
+  readonly first: CommitNumber;
+}
+
+/** Blocks that a record with so many bytes of changes takes. */
+export function recordBlocks(length: number): number {
+  return Math.ceil((HEADER + length) / BLOCK);
+}
+
+async function hashOf(record: Uint8Array): Promise<RecordHash> {
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", record as Uint8Array<ArrayBuffer>));
+}
+
+function identity(session: SessionIdentity, position: Position, birth: CommitNumber): RunIdentity {
+  return { session: session.id, generation: session.generation, position, birth, kind: Kind.journal };
+}
+
+/** Appends records. The caller flushes between data and record, and after each record. */
+export class JournalWriter {
+  readonly #store: BlockStore;
+  readonly #sealer: Sealer;
+  readonly #session: SessionIdentity;
+  readonly #allocate: (blocks: number) => Promise<Run>;
+  #chunk: Run;
+  #next: Position;
+  #hash: RecordHash;
+
+  /**
+   * @param allocate gives contiguous blocks, from the reserve if need be
+   * @param hash of the record before the first one
+   */
+  constructor(
+    store: BlockStore,
+    sealer: Sealer,
+    options: {
+      session: SessionIdentity;
+      chunk: Run;
+      hash: RecordHash;
+      allocate: (blocks: number) => Promise<Run>;
+    },
+  ) {
+    this.#store = store;
+    this.#sealer = sealer;
+    this.#session = options.session;
+    this.#allocate = options.allocate;
+    this.#chunk = options.chunk;
+    this.#next = options.chunk.position;
+    this.#hash = options.hash;
+  }
+
+  /** Hash of the newest record. */
+  get hash(): RecordHash {
+    return this.#hash;
+  }
+
+  /** Blocks of the newest chunk that are in use, counted from its start. */
+  get used(): number {
+    return this.#next - this.#chunk.position;
+  }
+
+  get chunk(): Run {
+    return this.#chunk;
+  }
+
+  /** Tells whether a record with so many bytes of changes needs a new chunk. */
+  #fits(blocks: number): boolean {
+    return this.#next + blocks + 1 <= this.#chunk.position + this.#chunk.count - 1;
+  }
+
+  /**
+   * Writes one record; durable after the next flush.
+   *
+   * @returns the new chunk, if one was begun
+   */
+  async append(commit: CommitNumber, payload: Uint8Array, flags: number): Promise<Run | undefined> {
+    const blocks = recordBlocks(payload.length);
+    let begun: Run | undefined;
+    if (!this.#fits(blocks)) begun = await this.#begin(commit, blocks);
+    const plain = new Uint8Array(blocks * BLOCK), view = new DataView(plain.buffer);
+    view.setBigUint64(0, RECORD_MAGIC, true);
+    plain.set(this.#session.id, 8);
+    setU64(view, 24, commit);
+    view.setUint32(32, payload.length, true);
+    view.setUint32(36, flags, true);
+    plain.set(this.#hash, 40);
+    plain.set(payload, HEADER);
+    await this.#write(this.#next, commit, plain);
+    this.#next += blocks + 1;
+    this.#hash = await hashOf(plain.subarray(0, HEADER + payload.length));
+    return begun;
+  }
+
+  /** Begins a new chunk: the old one's last block says where it lies. */
+  async #begin(commit: CommitNumber, blocks: number): Promise<Run> {
+    const wanted = Math.min(CHUNK_LARGEST, this.#chunk.count * 2);
+    const chunk = await this.#allocate(Math.max(wanted, blocks + 2));
+    const plain = new Uint8Array(BLOCK), view = new DataView(plain.buffer);
+    view.setBigUint64(0, LINK_MAGIC, true);
+    setU64(view, 8, commit);
+    setU64(view, 16, chunk.position);
+    view.setUint32(24, chunk.count, true);
+    await this.#write(this.#chunk.position + this.#chunk.count - 1, commit, plain);
+    this.#chunk = chunk;
+    this.#next = chunk.position;
+    return chunk;
+  }
+
+  /** Begins a new chunk with the next record whatever room there is, so that older ones can be given back. */
+  async cut(commit: CommitNumber): Promise<Run> {
+    return await this.#begin(commit, 0);
+  }
+
+  async #write(position: Position, birth: CommitNumber, plain: Uint8Array): Promise<void> {
+    await writeSealed(this.#store, this.#sealer, identity(this.#session, position, birth), plain);
+  }
+}
+
+/** A record that was read and verified. */
+export interface JournalRecord {
+  readonly commit: CommitNumber;
+  readonly flags: number;
+  readonly payload: Uint8Array;
+}
+
+/** Reads the records of one session's segment in order, and may go on when more have been written. */
+export class JournalReader {
+  readonly #store: BlockStore;
+  readonly #sealer: Sealer;
+  readonly #session: SessionIdentity;
+  #chunk: Run;
+  #next: Position;
+  #commit: CommitNumber;
+  #hash: RecordHash | undefined;
+  readonly chunks: Chunk[];
+
+  /** @param hash of the record before, undefined if it is not known (then the first one is not compared) */
+  constructor(
+    store: BlockStore,
+    sealer: Sealer,
+    options: { session: SessionIdentity; chunk: Run; commit: CommitNumber; hash: RecordHash | undefined },
+  ) {
+    this.#store = store;
+    this.#sealer = sealer;
+    this.#session = options.session;
+    this.#chunk = options.chunk;
+    this.#next = options.chunk.position;
+    this.#commit = options.commit;
+    this.#hash = options.hash;
+    this.chunks = [{ ...options.chunk, first: options.commit }];
+  }
+
+  /** Number of the record that comes next. */
+  get commit(): CommitNumber {
+    return this.#commit;
+  }
+
+  get hash(): RecordHash | undefined {
+    return this.#hash;
+  }
+
+  /** The chunk being read and how many of its blocks are behind the reader. */
+  get used(): number {
+    return this.#next - this.#chunk.position;
+  }
+
+  /** @returns the next record, or undefined where there is none (yet) */
+  async next(): Promise<JournalRecord | undefined> {
+    const commit = this.#commit;
+    let first = await this.#open(this.#next, 1, commit);
+    if (first === undefined || !isRecord(first, commit, this.#session.id)) {
+      const chunk = await this.#link(commit);
+      if (chunk === undefined) return undefined;
+      first = await this.#open(chunk.position, 1, commit);
+      if (first === undefined || !isRecord(first, commit, this.#session.id)) return undefined;
+      this.#chunk = chunk;
+      this.#next = chunk.position;
+      this.chunks.push({ ...chunk, first: commit });
+    }
+    const view = new DataView(first.buffer);
+    const length = view.getUint32(32, true), blocks = recordBlocks(length);
+    if (length > RECORD_MAX || this.#next + blocks > this.#chunk.position + this.#chunk.count) {
+      return undefined;
+    }
+    const plain = blocks === 1 ? first : await this.#open(this.#next, blocks, commit);
+    if (plain === undefined) return undefined;
+    if (this.#hash !== undefined && !equalConstantTime(plain.subarray(40, 72), this.#hash)) return undefined;
+    this.#hash = await hashOf(plain.subarray(0, HEADER + length));
+    this.#next += blocks + 1;
+    this.#commit = commit + 1;
+    return { commit, flags: view.getUint32(36, true), payload: plain.subarray(HEADER, HEADER + length) };
+  }
+
+  /**
+   * Tells whether a valid record stands behind the place where {@linkcode next} found none. A record is appended
+   * only after the one before is durable, so that is damage and not a crash.
+   */
+  async damaged(): Promise<boolean> {
+    const behind = this.#commit + 1;
+    if (await this.#link(behind)) return true;
+    const rest = { position: this.#next + 1, count: this.#chunk.count - this.used - 1 };
+    for (const run of [rest, await this.#link(this.#commit)]) {
+      if (run === undefined || run.count <= 0) continue;
+      const sealed = await this.#store.read(run.position, run.count), plain = new Uint8Array(BLOCK);
+      for (let i = 0; i < run.count; i++) {
+        const run1 = identity(this.#session, run.position + i, behind);
+        try {
+          await this.#sealer.unseal(run1, sealed.subarray(i * SEALED, (i + 1) * SEALED), plain);
+        } catch (error) {
+          if (error instanceof IntegrityError) continue;
+          throw error;
+        }
+        if (isRecord(plain, behind, this.#session.id)) return true;
+      }
+    }
+    return false;
+  }
+
+  async #link(commit: CommitNumber): Promise<Run | undefined> {
+    const plain = await this.#open(this.#chunk.position + this.#chunk.count - 1, 1, commit);
+    if (plain === undefined) return undefined;
+    const view = new DataView(plain.buffer);
+    if (view.getBigUint64(0, true) !== LINK_MAGIC || getU64(view, 8) !== commit) return undefined;
+    return { position: getU64(view, 16), count: view.getUint32(24, true) };
+  }
+
+  async #open(position: Position, count: number, birth: CommitNumber): Promise<Uint8Array | undefined> {
+    const plain = new Uint8Array(count * BLOCK);
+    try {
+      await readSealed(this.#store, this.#sealer, identity(this.#session, position, birth), plain);
+    } catch (error) {
+      if (error instanceof IntegrityError) return undefined;
+      throw error;
+    }
+    return plain;
+  }
+}
+
+function isRecord(plain: Uint8Array, commit: CommitNumber, session: Uint8Array): boolean {
+  const view = new DataView(plain.buffer);
+  return view.getBigUint64(0, true) === RECORD_MAGIC && getU64(view, 24) === commit &&
+    equalConstantTime(plain.subarray(8, 24), session);
+}

@@ -1,0 +1,195 @@
+/** Room in the container: what is free, what is promised to accepted writes, and the reserve. */
+import type { BlockStore } from "./block/store.ts";
+import { FsError } from "./errors.ts";
+import type { FreeSpace } from "./layout/free_space.ts";
+import type { Run } from "./layout/superblock.ts";
+import type { CommitNumber, Position } from "./types.ts";
+
+/** The container grows by a 64th of its size, within these bounds (blocks). */
+const GROW_LEAST = 256, GROW_MOST = 4096;
+/** What stays for commits and checkpoints though everything else is full: two journal chunks and 64 blocks. */
+const RESERVE_BASE = 2 * 1024 + 64;
+
+/**
+ * Allocates blocks. Ordinary data takes only what was promised to it; metadata (journal, checkpoint) may go into the
+ * reserve, so that a full container can always commit, and so delete.
+ */
+export class Space {
+  readonly #store: BlockStore;
+  readonly #free: FreeSpace;
+  #promised = 0;
+  #checkpointBlocks = 0;
+  #hint: Position = 0;
+  #growing: Promise<void> | undefined;
+  #grownTo: number;
+  /** Runs that the open commit forgets. */
+  #forgotten: Run[] = [];
+  /** Runs that frozen commits forget, released when those are durable. */
+  readonly #waiting: { commit: CommitNumber; runs: Run[] }[] = [];
+
+  /** @param capacity blocks that the store holds now */
+  constructor(store: BlockStore, free: FreeSpace, capacity: number) {
+    this.#store = store;
+    this.#free = free;
+    this.#grownTo = Math.max(capacity, free.tailStart());
+    free.limit = this.#grownTo;
+  }
+
+  /** Blocks that the container has room for without growing. */
+  get capacity(): number {
+    return this.#grownTo;
+  }
+
+  /** Blocks kept for commits and checkpoints. Small while the container is small: it grows with what it must hold. */
+  get reserve(): number {
+    return RESERVE_BASE + 2 * this.#checkpointBlocks;
+  }
+
+  /** How many blocks the next checkpoint may take. */
+  set checkpointBlocks(blocks: number) {
+    this.#checkpointBlocks = blocks;
+  }
+
+  /** Free blocks that ordinary data may still take without growing. */
+  get available(): number {
+    return this.#free.freeBlocks - this.#promised - this.reserve;
+  }
+
+  /** Free blocks and those that will be when the commits under way are durable. */
+  get freeBlocks(): number {
+    return this.#free.freeBlocks - this.#promised;
+  }
+
+  get usedBlocks(): number {
+    return this.#grownTo - this.#free.freeBlocks;
+  }
+
+  /** Tells whether a commit would make blocks free. */
+  get hasForgotten(): boolean {
+    return this.#forgotten.length > 0 || this.#waiting.length > 0;
+  }
+
+  /**
+   * Sees that `blocks` more ordinary blocks can be promised, growing the container if need be.
+   *
+   * @throws {FsError} ENOSPC or EDQUOT
+   */
+  ensure(blocks: number): void | Promise<void> {
+    if (this.available >= blocks) return;
+    return this.#grow(blocks);
+  }
+
+  async #grow(blocks: number): Promise<void> {
+    while (this.available < blocks) {
+      if (this.#growing) await this.#growing;
+      else {
+        const missing = blocks - this.available;
+        const step = Math.min(GROW_MOST, Math.max(GROW_LEAST, Math.ceil(this.#grownTo / 64)));
+        this.#growing = this.#reserve(missing, Math.max(missing, step));
+        try {
+          await this.#growing;
+        } finally {
+          this.#growing = undefined;
+        }
+      }
+    }
+  }
+
+  async #reserve(missing: number, step: number): Promise<void> {
+    let target = this.#grownTo + step;
+    try {
+      await this.#store.reserve(target);
+    } catch (error) {
+      if (!(error instanceof FsError) || step === missing) throw error;
+      target = this.#grownTo + missing;
+      await this.#store.reserve(target);
+    }
+    this.#grownTo = target;
+    this.#free.limit = target;
+  }
+
+  /** Promises room to an accepted write; {@linkcode ensure} said that it is there. */
+  promise(blocks: number): void {
+    this.#promised += blocks;
+  }
+
+  /** Takes a promise back: the blocks were taken, or the data is gone. */
+  unpromise(blocks: number): void {
+    this.#promised -= blocks;
+  }
+
+  /** Takes promised blocks, in as few runs as there are. */
+  take(blocks: number): Run[] {
+    const runs = this.#free.allocate(blocks, { near: this.#hint });
+    if (runs === undefined) throw new FsError("ENOSPC", "Cannot allocate blocks: the container is full");
+    this.#promised -= blocks;
+    const last = runs[runs.length - 1]!;
+    this.#hint = last.position + last.count;
+    return runs;
+  }
+
+  /** Takes blocks for metadata, in at most `most` runs, from the reserve if the container cannot grow. */
+  async takeMetadata(blocks: number, most: number): Promise<Run[]> {
+    if (this.available < blocks) {
+      try {
+        await this.#grow(blocks);
+      } catch (error) {
+        if (!(error instanceof FsError)) throw error;
+      }
+    }
+    const runs = this.#allocate(blocks, most) ?? await this.#stretch(blocks, most);
+    if (runs === undefined) throw new FsError("ENOSPC", "Cannot write metadata: the container is full");
+    return runs;
+  }
+
+  #allocate(blocks: number, most: number): Run[] | undefined {
+    const whole = this.#free.allocate(blocks, { contiguous: true, near: this.#hint });
+    if (whole || most === 1) return whole;
+    return this.#free.allocate(blocks, { near: this.#hint, max: most });
+  }
+
+  /** There is room, but not in one piece: adds that much at the end. */
+  async #stretch(blocks: number, most: number): Promise<Run[] | undefined> {
+    await this.#reserve(blocks, blocks);
+    return this.#allocate(blocks, most);
+  }
+
+  /** The open commit no longer refers to these blocks. */
+  forget(position: Position, count: number): void {
+    const last = this.#forgotten[this.#forgotten.length - 1];
+    if (last && last.position + last.count === position) {
+      this.#forgotten[this.#forgotten.length - 1] = { position: last.position, count: last.count + count };
+    } else this.#forgotten.push({ position, count });
+  }
+
+  /** The open commit is frozen with this number. */
+  freeze(commit: CommitNumber): void {
+    if (this.#forgotten.length === 0) return;
+    this.#waiting.push({ commit, runs: this.#forgotten });
+    this.#forgotten = [];
+  }
+
+  /** Commits up to this one are durable: what they forgot may be used again. */
+  durable(commit: CommitNumber): void {
+    while (this.#waiting.length > 0 && this.#waiting[0]!.commit <= commit) {
+      for (const run of this.#waiting.shift()!.runs) this.release(run);
+    }
+  }
+
+  /** Blocks that nothing durable refers to any more. */
+  release(run: Run): void {
+    this.#free.release(run.position, run.count);
+    this.#store.discard(run.position, run.count);
+  }
+
+  /** Gives free blocks at the end back to the store, all but the reserve. */
+  async shrink(): Promise<void> {
+    const inside = this.#free.freeBlocks - (this.#grownTo - this.#free.tailStart());
+    const keep = Math.max(0, this.reserve + this.#promised - inside);
+    const end = this.#free.tailStart() + keep;
+    if (this.#grownTo - end < GROW_LEAST) return;
+    this.#free.limit = end;
+    this.#grownTo = end;
+    await this.#store.truncate(end);
+  }
+}

@@ -1,0 +1,313 @@
+/** The link of a remote store: a connection with the container open, made again when it is cut. */
+import { CoverError } from "../../crypto/errors.ts";
+import {
+  Access,
+  Connection,
+  FieldReader,
+  FieldWriter,
+  formatAddress,
+  LeaseFlag,
+  Notice,
+  Op,
+  type Prover,
+  type ServerAddress,
+  type ServerIdentity,
+  StatusError,
+} from "../../net/mod.ts";
+
+/** Who writes: proven anew on each connection. */
+export interface WriterClaim {
+  readonly prover: Prover;
+  /** The container's id from its own encryption block, 16 bytes. */
+  readonly containerId: Uint8Array;
+  /** The writer session's id, 16 bytes. */
+  readonly session: Uint8Array;
+}
+
+/** What a link needs to know. */
+export interface LinkOptions {
+  readonly address: ServerAddress;
+  readonly identity: ServerIdentity;
+  readonly token: string;
+  readonly container: string;
+  readonly connectSeconds: number;
+  readonly pingSeconds: number;
+}
+
+/** What the server says of a container. */
+export interface ContainerState {
+  readonly blocks: number;
+  readonly quota: number;
+  readonly changes: number;
+}
+
+/** Whom a link tells. */
+export interface LinkEvents {
+  /** A new connection is there; with the lease, if there is a claim. */
+  up(connection: Connection, state: ContainerState): void;
+  /** The connection was cut; a new one is being tried. */
+  down(reason: CoverError): void;
+  /** Another writer was granted: the claim is gone, the link goes on for reading. */
+  fenced(cause: unknown): void;
+  /** There will be no connection any more. */
+  failed(error: CoverError): void;
+  notice(kind: number): void;
+}
+
+/** Kinds of errors that another attempt would only meet again. */
+const FINAL: ReadonlySet<string> = new Set([
+  "usage",
+  "identity",
+  "refused",
+  "no-container",
+  "unsupported",
+  "rollback",
+]);
+/** Longest pause between two attempts, in milliseconds. */
+const LONGEST_PAUSE = 5000;
+
+/** Runs `action` with a signal that fires after `seconds`, or with `outer`. */
+export async function limited<T>(
+  seconds: number,
+  outer: AbortSignal,
+  action: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const controller = new AbortController();
+  const pass = () => controller.abort(outer.reason);
+  if (outer.aborted) pass();
+  outer.addEventListener("abort", pass, { once: true });
+  const timer = setTimeout(() => controller.abort(new Error(`no answer within ${seconds} s`)), seconds * 1000);
+  try {
+    return await action(controller.signal);
+  } finally {
+    clearTimeout(timer);
+    outer.removeEventListener("abort", pass);
+  }
+}
+
+/** A container on a server, reachable as long as the server is. */
+export class RemoteLink {
+  readonly #options: LinkOptions;
+  readonly #events: LinkEvents;
+  readonly #stop = new AbortController();
+  readonly #waiting = new Set<(connection: Connection | CoverError) => void>();
+  #connection: Connection | undefined;
+  #granted = false;
+  #claim: WriterClaim | undefined;
+  #containerId: string | undefined;
+  #failure: CoverError | undefined;
+  #lastError: unknown;
+  #reconnecting: Promise<void> = Promise.resolve();
+  #framesBefore = 0;
+
+  constructor(options: LinkOptions, events: LinkEvents) {
+    this.#options = options;
+    this.#events = events;
+  }
+
+  /** The connection, if there is one with the container open. */
+  get connection(): Connection | undefined {
+    return this.#connection;
+  }
+  /** Frames sent on all connections of this link. */
+  get framesSent(): number {
+    return this.#framesBefore + (this.#connection?.framesSent ?? 0);
+  }
+
+  /** Makes the first connection; rejects where later ones would be tried again. */
+  async open(creation?: WriterClaim): Promise<Connection> {
+    const made = await this.#establish(creation);
+    this.#claim = creation;
+    this.#adopt(made);
+    return made.connection;
+  }
+
+  /**
+   * Takes the lease on the present connection; from then on each new one takes it back.
+   *
+   * @throws {CoverError} "busy", "refused", "no-connection"
+   */
+  async claim(claim: WriterClaim, takeover: boolean): Promise<ContainerState> {
+    const connection = this.#connection;
+    if (connection === undefined) throw this.#unreachable();
+    const state = await this.#lease(connection, claim, takeover ? LeaseFlag.takeover : 0);
+    if (this.#connection !== connection) throw this.#unreachable();
+    this.#claim = claim;
+    this.#granted = true;
+    return state;
+  }
+
+  /** Writes no more: later connections are made for reading. */
+  disclaim(): void {
+    this.#claim = undefined;
+  }
+
+  /** Ends this connection as if it had been cut. */
+  drop(connection: Connection): void {
+    void connection.close();
+  }
+
+  /** Waits up to `milliseconds` for a connection. @throws {CoverError} "no-connection", or why there is none any more */
+  ready(milliseconds: number): Promise<Connection> {
+    if (this.#connection !== undefined) return Promise.resolve(this.#connection);
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
+    return new Promise((resolve, reject) => {
+      const done = (result: Connection | CoverError) => {
+        clearTimeout(timer);
+        this.#waiting.delete(done);
+        if (result instanceof Connection) resolve(result);
+        else reject(result);
+      };
+      const timer = setTimeout(() => done(this.#unreachable()), Math.max(0, milliseconds));
+      this.#waiting.add(done);
+    });
+  }
+
+  #unreachable(): CoverError {
+    const where = formatAddress(this.#options.address);
+    return this.#failure ?? new CoverError("no-connection", `No connection to ${where}`, { cause: this.#lastError });
+  }
+
+  /** Gives the lease back, where it is held, and ends everything. May be called twice. */
+  async close(): Promise<void> {
+    const connection = this.#connection;
+    if (this.#failure === undefined) {
+      this.#failure = new CoverError("no-connection", "The store is closed");
+      if (connection !== undefined && this.#granted && !connection.isEnded) {
+        await limited(2, this.#stop.signal, async (signal) => {
+          signal.addEventListener("abort", () => void connection.close(), { once: true });
+          await connection.request(Op.release, undefined, { bulk: true });
+        }).catch(() => {}); // the server then waits for this session's silence
+      }
+    }
+    this.#stop.abort(this.#failure);
+    for (const done of [...this.#waiting]) done(this.#failure);
+    await connection?.close();
+    await this.#reconnecting;
+  }
+
+  #adopt(made: { connection: Connection; state: ContainerState }): void {
+    const { connection, state } = made;
+    this.#connection = connection;
+    this.#granted = this.#claim !== undefined;
+    connection.onNotice = (kind) => {
+      if (kind === Notice.fenced) this.#loseClaim(new CoverError("busy", "Another writer was granted"));
+      else this.#events.notice(kind);
+    };
+    void connection.ended.then((reason) => this.#cut(connection, reason));
+    this.#events.up(connection, state);
+    for (const done of [...this.#waiting]) done(connection);
+  }
+
+  #cut(connection: Connection, reason: CoverError): void {
+    if (this.#connection !== connection) return;
+    this.#framesBefore += connection.framesSent;
+    this.#connection = undefined;
+    this.#granted = false;
+    this.#lastError = reason;
+    if (this.#failure !== undefined) return;
+    this.#events.down(reason);
+    this.#reconnecting = this.#reconnect();
+  }
+
+  #loseClaim(cause: unknown): void {
+    if (this.#claim === undefined) return;
+    this.#claim = undefined;
+    this.#granted = false;
+    this.#events.fenced(cause);
+  }
+
+  async #reconnect(): Promise<void> {
+    for (let pause = 50;; pause = Math.min(LONGEST_PAUSE, pause * 2)) {
+      await sleep(pause * (0.5 + Math.random() / 2), this.#stop.signal);
+      if (this.#failure !== undefined) return;
+      const claim = this.#claim;
+      try {
+        const made = await this.#establish();
+        if (this.#failure !== undefined || claim !== this.#claim) await made.connection.close();
+        else return this.#adopt(made);
+      } catch (error) {
+        this.#lastError = error;
+        if (this.#failure !== undefined) return;
+        if (error instanceof StatusError && error.status === "fenced") this.#loseClaim(error);
+        else if (error instanceof CoverError && FINAL.has(error.kind)) return this.#fail(error);
+      }
+    }
+  }
+
+  #fail(error: CoverError): void {
+    this.#failure = error;
+    this.#events.failed(error);
+    for (const done of [...this.#waiting]) done(error);
+  }
+
+  /** Connects, opens (or creates) the container, and takes the lease back if there is a claim. */
+  async #establish(creation?: WriterClaim): Promise<{ connection: Connection; state: ContainerState }> {
+    return await limited(this.#options.connectSeconds, this.#stop.signal, async (signal) => {
+      const connection = await Connection.connect({ ...this.#options, signal });
+      const abort = () => void connection.close();
+      signal.addEventListener("abort", abort, { once: true });
+      try {
+        if (creation !== undefined) return { connection, state: await this.#create(connection, creation) };
+        const name = this.#options.container;
+        const body = new FieldReader(await connection.request(Op.open, new FieldWriter(1 + name.length).name(name).bytes));
+        const id = body.raw(16).toHex();
+        let state: ContainerState = { blocks: body.u64(), quota: body.u64(), changes: body.u64() };
+        body.end();
+        this.#containerId ??= id;
+        if (id !== this.#containerId) {
+          throw new CoverError("rollback", `Container "${name}" was replaced by another one on the server`);
+        }
+        if (this.#claim !== undefined) state = await this.#lease(connection, this.#claim, LeaseFlag.resume);
+        return { connection, state };
+      } catch (error) {
+        await connection.close();
+        throw error;
+      } finally {
+        signal.removeEventListener("abort", abort);
+      }
+    });
+  }
+
+  async #lease(connection: Connection, claim: WriterClaim, flags: number): Promise<ContainerState> {
+    const proof = await connection.prove(claim.prover, {
+      ...claim,
+      access: Access.write,
+      name: this.#options.container,
+    });
+    const fields = new FieldWriter(1 + 16 + 16 + 64).u8(flags).raw(claim.containerId).raw(claim.session).raw(proof);
+    return readGrant(await connection.request(Op.lease, fields.bytes));
+  }
+
+  async #create(connection: Connection, claim: WriterClaim): Promise<ContainerState> {
+    const name = this.#options.container;
+    const proof = await connection.prove(claim.prover, { ...claim, access: Access.create, name });
+    const fields = new FieldWriter(1 + name.length + 16 + 32 + 16 + 64).name(name).raw(claim.containerId)
+      .raw(claim.prover.publicKey).raw(claim.session).raw(proof);
+    const state = readGrant(await connection.request(Op.create, fields.bytes));
+    this.#containerId = claim.containerId.toHex();
+    return state;
+  }
+}
+
+function readGrant(bytes: Uint8Array): ContainerState {
+  const body = new FieldReader(bytes);
+  body.u64(); // the fencing number: the server compares it, the client has no use for it
+  const state = { blocks: body.u64(), quota: body.u64(), changes: body.u64() };
+  body.end();
+  return state;
+}
+
+/** Resolves after a time or when the signal fires; never rejects. */
+function sleep(milliseconds: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    const done = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, milliseconds);
+    signal.addEventListener("abort", done, { once: true });
+  });
+}

@@ -1,0 +1,252 @@
+/**
+ * Dirty pages: what was written to files and is not yet sealed. They are the only plaintext in the process, and
+ * bounded. Data is never overwritten in place: pages are sealed and written to free blocks in long runs, and the
+ * tables then point to the new blocks.
+ */
+import { BLOCK } from "../crypto/sealer.ts";
+import { writeSealed } from "./block/sealed.ts";
+import { breathe } from "./clock.ts";
+import type { Container } from "./container.ts";
+import type { ChangeLog } from "./layout/changes.ts";
+import type { FileOffset, Ino } from "./types.ts";
+
+/** How long a flush may hold the event loop, in ms. */
+const SLICE = 4;
+
+/** One page of a file that is newer than the container. */
+export class DirtyPage {
+  /** 4096 bytes; zeros beyond what was written. */
+  data: Uint8Array;
+  /** The file had no block there: it adds to what `stat` counts. */
+  readonly fresh: boolean;
+  /** Its content is on the way to the container and has not changed since. */
+  flushing = false;
+
+  constructor(data: Uint8Array, fresh: boolean) {
+    this.data = data;
+    this.fresh = fresh;
+  }
+}
+
+/** The dirty pages of one file. */
+export class DirtyFile {
+  readonly ino: Ino;
+  /** By page number. */
+  readonly pages = new Map<number, DirtyPage>();
+  fresh = 0;
+  /** The size up to which the container has (or a record says so) the data. */
+  writtenSize: number;
+  flushing: Promise<void> | undefined;
+
+  constructor(ino: Ino, writtenSize: number) {
+    this.ino = ino;
+    this.writtenSize = writtenSize;
+  }
+
+  /** First page of a range that lies beyond `size` in part or whole; undefined if there is none. */
+  firstBeyond(size: number): number | undefined {
+    let first: number | undefined;
+    for (const page of this.pages.keys()) {
+      if ((page + 1) * BLOCK > size && (first === undefined || page < first)) first = page;
+    }
+    return first;
+  }
+}
+
+/** Collects and flushes dirty pages. */
+export class WriteBack {
+  readonly #container: Container;
+  readonly #log: ChangeLog;
+  readonly #files = new Map<Ino, DirtyFile>();
+  #pages = 0;
+
+  constructor(container: Container, log: ChangeLog) {
+    this.#container = container;
+    this.#log = log;
+  }
+
+  /** Dirty pages in all. */
+  get pages(): number {
+    return this.#pages;
+  }
+
+  file(ino: Ino): DirtyFile | undefined {
+    return this.#files.get(ino);
+  }
+
+  files(): IterableIterator<DirtyFile> {
+    return this.#files.values();
+  }
+
+  /** Blocks that the file's dirty pages add to those that it has. */
+  freshBlocks(ino: Ino): number {
+    return this.#files.get(ino)?.fresh ?? 0;
+  }
+
+  /** The page to write to; made (from `base`, or zeros) if it is not dirty yet. Room must have been ensured. */
+  page(ino: Ino, number: number, base: Uint8Array | undefined, fresh: boolean): Uint8Array {
+    let file = this.#files.get(ino);
+    if (file === undefined) {
+      file = new DirtyFile(ino, this.#container.tables.inodes.size[ino]!);
+      this.#files.set(ino, file);
+    }
+    let page = file.pages.get(number);
+    if (page === undefined) {
+      page = new DirtyPage(base ?? new Uint8Array(BLOCK), fresh);
+      file.pages.set(number, page);
+      if (fresh) file.fresh++;
+      this.#pages++;
+      this.#container.space.promise(1);
+    }
+    this.#changed(page);
+    return page.data;
+  }
+
+  /** A page whose content is on the way changes: that block is not its own any more, it needs another one. */
+  #changed(page: DirtyPage): void {
+    if (!page.flushing) return;
+    page.flushing = false;
+    this.#container.space.promise(1);
+  }
+
+  /** Takes a page out; a page on the way has given its promise of room for a block already. */
+  #remove(file: DirtyFile, number: number): void {
+    const page = file.pages.get(number)!;
+    file.pages.delete(number);
+    if (page.fresh) file.fresh--;
+    this.#pages--;
+    if (!page.flushing) this.#container.space.unpromise(1);
+    if (file.pages.size === 0) this.#files.delete(file.ino);
+  }
+
+  /** Drops the pages that lie wholly in the byte range. */
+  drop(ino: Ino, from: FileOffset, to: FileOffset): void {
+    const file = this.#files.get(ino);
+    if (file === undefined) return;
+    const first = Math.ceil(from / BLOCK), end = to === Infinity ? Infinity : Math.floor(to / BLOCK);
+    for (const number of [...file.pages.keys()]) {
+      if (number >= first && number < end) this.#remove(file, number);
+    }
+  }
+
+  /** Cuts the file's dirty data at `size`. */
+  truncate(ino: Ino, size: number): void {
+    this.drop(ino, size, Infinity);
+    const file = this.#files.get(ino);
+    if (file === undefined) return;
+    const tail = file.pages.get(Math.floor(size / BLOCK));
+    if (tail) {
+      tail.data.fill(0, size % BLOCK);
+      this.#changed(tail);
+    }
+    file.writtenSize = Math.min(file.writtenSize, size);
+  }
+
+  /** The size to record: never one whose data is not written. */
+  recordedSize(ino: Ino): number {
+    const size = this.#container.tables.inodes.size[ino]!, file = this.#files.get(ino);
+    if (file === undefined) return size;
+    const beyond = file.firstBeyond(file.writtenSize);
+    file.writtenSize = beyond === undefined ? size : Math.max(file.writtenSize, beyond * BLOCK);
+    return Math.min(size, file.writtenSize);
+  }
+
+  /** The size was set on purpose: it may be recorded if no dirty data lies beyond what was recorded so far. */
+  sizeSet(ino: Ino): void {
+    const file = this.#files.get(ino);
+    if (file && file.firstBeyond(file.writtenSize) === undefined) {
+      file.writtenSize = this.#container.tables.inodes.size[ino]!;
+    }
+  }
+
+  /** Seals and writes all pages that the file has now. The data is durable with the next commit. */
+  async flush(ino: Ino): Promise<void> {
+    for (let file = this.#files.get(ino); file?.flushing; file = this.#files.get(ino)) await file.flushing;
+    const file = this.#files.get(ino);
+    if (file === undefined) return;
+    file.flushing = this.#flush(file);
+    try {
+      await file.flushing;
+    } finally {
+      file.flushing = undefined;
+    }
+  }
+
+  async #flush(file: DirtyFile): Promise<void> {
+    const numbers = [...file.pages.keys()].sort((a, b) => a - b);
+    const most = this.#container.store.traits.runBlocks;
+    let since = performance.now();
+    for (let at = 0; at < numbers.length;) {
+      const first = numbers[at]!;
+      let count = 1;
+      while (at + count < numbers.length && count < most && numbers[at + count] === first + count) count++;
+      at += count;
+      const writing = this.#writeRun(file, first, count);
+      if (writing) await writing;
+      if (performance.now() - since > SLICE) {
+        await breathe();
+        since = performance.now();
+      }
+    }
+  }
+
+  /** Writes the pages `first` to `first + count - 1`, as far as they are still there. */
+  #writeRun(file: DirtyFile, first: number, count: number): void | Promise<void> {
+    let present = 0;
+    while (present < count && file.pages.has(first + present)) present++;
+    if (present === 0) return;
+    const writes: Promise<void>[] = [];
+    let number = first;
+    for (const run of this.#container.space.take(present)) {
+      const plain = new Uint8Array(run.count * BLOCK), pages: DirtyPage[] = [];
+      for (let i = 0; i < run.count; i++) {
+        const page = file.pages.get(number + i)!;
+        plain.set(page.data, i * BLOCK);
+        page.flushing = true;
+        pages.push(page);
+      }
+      const birth = this.#container.openCommit, start = number;
+      number += run.count;
+      const identity = this.#container.dataIdentity(run.position, birth);
+      const done = () => this.#written(file, start, pages, run.position, birth);
+      this.#container.dataWritten();
+      const writing = writeSealed(this.#container.store, this.#container.keys.sealer, identity, plain);
+      if (writing) writes.push(writing.then(done));
+      else done();
+    }
+    if (writes.length > 0) return Promise.all(writes).then(() => {});
+  }
+
+  /** The blocks are written: those whose pages have not changed meanwhile become the file's. */
+  #written(file: DirtyFile, first: number, pages: DirtyPage[], position: number, birth: number): void {
+    const { tables, space } = this.#container, log = this.#log;
+    // Data is flushed once more before the record that names it: the store may have taken it only now.
+    this.#container.dataWritten();
+    for (let i = 0; i < pages.length;) {
+      const valid = (at: number) =>
+        at < pages.length && pages[at]!.flushing && file.pages.get(first + at) === pages[at];
+      let count = 0;
+      while (valid(i + count)) count++;
+      if (count === 0) {
+        // Written again meanwhile, or gone: nothing will ever refer to the block.
+        space.forget(position + i, 1);
+        i++;
+        continue;
+      }
+      const offset = (first + i) * BLOCK;
+      const length = Math.min(count * BLOCK, tables.inodes.size[file.ino]! - offset);
+      tables.extents.set(
+        file.ino,
+        offset,
+        length,
+        position + i,
+        birth,
+        (at, blocks) => space.forget(at, blocks),
+      );
+      log.extent(file.ino, offset, length, position + i, birth);
+      for (let j = 0; j < count; j++) this.#remove(file, first + i + j);
+      log.inode(file.ino);
+      i += count;
+    }
+  }
+}

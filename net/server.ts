@@ -1,0 +1,291 @@
+/** `coverfs serve`: listens, admits, limits, and ends in order. */
+import { readFile } from "node:fs/promises";
+import { CoverError } from "../crypto/errors.ts";
+import { readTextIfThere, writeFileAtomic } from "./atomic_file.ts";
+import { blocksIn } from "./backing.ts";
+import { Budget } from "./budget.ts";
+import { certificateHash, type CertificatePair, makeCertificate } from "./certificate.ts";
+import { formatLink } from "./locator.ts";
+import { DEFAULT_CONTAINER, DEFAULT_PORT, isContainerName, NO_QUOTA, StatusError } from "./protocol.ts";
+import { type BackingRoot, FolderRoot, RamRoot } from "./root.ts";
+import { ServedContainer } from "./served_container.ts";
+import { ServerConnection, type ServerState } from "./server_connection.ts";
+import { toBase64Url } from "./text.ts";
+import { Tokens } from "./tokens.ts";
+
+/** Limits of a server (docs/protocol.md, section 9). */
+export interface ServerLimits {
+  readonly connections: number;
+  /** Time for TLS and HELLO, in seconds. */
+  readonly handshakeSeconds: number;
+  /** Time without a frame, or with a reply that the client does not take, in seconds. */
+  readonly idleSeconds: number;
+  /** Credit window of a connection, in bytes. */
+  readonly window: number;
+  readonly requests: number;
+  /** Bytes in flight of one connection. */
+  readonly connectionBytes: number;
+  /** Bytes in flight of all connections. */
+  readonly totalBytes: number;
+  /** Silence of a lease's holder after which another writer is granted, in seconds. */
+  readonly takeoverSeconds: number;
+  /** Time that a holder has to commit when its lease is wanted, in seconds. */
+  readonly graceSeconds: number;
+}
+
+/** The limits unless told otherwise. */
+export const DEFAULT_LIMITS: ServerLimits = {
+  connections: 256,
+  handshakeSeconds: 10,
+  idleSeconds: 90,
+  window: 8 << 20,
+  requests: 1024,
+  connectionBytes: 32 << 20,
+  totalBytes: 256 << 20,
+  takeoverSeconds: 30,
+  graceSeconds: 5,
+};
+
+/** How to serve. */
+export interface ServeOptions {
+  /** Folder of the containers; absent: everything in RAM, the certificate and the tokens too. */
+  readonly root?: string;
+  /** Address to listen on; every one by default. */
+  readonly hostname?: string;
+  /** Default 62000; 0 takes a free one. */
+  readonly port?: number;
+  /** A certificate of one's own and its key, as paths of PEM files. */
+  readonly certificateFiles?: { readonly certificate: string; readonly key: string };
+  /** Longest container, in bytes. */
+  readonly maxContainerBytes?: number;
+  readonly limits?: Partial<ServerLimits>;
+  /** Takes lines for the operator's log; they hold no secret. */
+  readonly log?: (message: string) => void;
+  /** Stands between the server and its containers: a decorator, as for faults in tests. */
+  readonly decorate?: (root: BackingRoot) => BackingRoot;
+}
+
+/** A running server. */
+export class Server implements AsyncDisposable {
+  /** Where it listens. */
+  readonly hostname: string;
+  readonly port: number;
+  /** SHA-256 of its certificate, base64url. */
+  readonly fingerprint: string;
+  /** Whether the certificate is the server's own: it is then pinned, and links carry its fingerprint. */
+  readonly ownCertificate: boolean;
+  /** The token with role `create` that the first start made, base64url; undefined at later starts. */
+  readonly firstToken: string | undefined;
+  readonly tokens: Tokens;
+  readonly #listener: Deno.TlsListener;
+  readonly #root: BackingRoot;
+  readonly #limits: ServerLimits;
+  readonly #state: ServerState;
+  readonly #log: (message: string) => void;
+  readonly #containers = new Map<string, ServedContainer>();
+  readonly #connections = new Map<ServerConnection, Promise<void>>();
+  readonly #sweeper: ReturnType<typeof setInterval>;
+  readonly #accepting: Promise<void>;
+  #ending: Promise<void> | undefined;
+
+  /** Use {@linkcode serve}. */
+  constructor(parts: {
+    listener: Deno.TlsListener;
+    root: BackingRoot;
+    tokens: Tokens;
+    firstToken: string | undefined;
+    certificateHash: Uint8Array;
+    options: ServeOptions;
+  }) {
+    const { options } = parts;
+    const limits = { ...DEFAULT_LIMITS, ...options.limits };
+    const quota = options.maxContainerBytes === undefined ? NO_QUOTA : blocksIn(options.maxContainerBytes);
+    const address = parts.listener.addr as Deno.NetAddr;
+    this.hostname = address.hostname;
+    this.port = address.port;
+    this.fingerprint = toBase64Url(parts.certificateHash);
+    this.ownCertificate = options.certificateFiles === undefined;
+    this.firstToken = parts.firstToken;
+    this.tokens = parts.tokens;
+    this.#listener = parts.listener;
+    this.#root = parts.root;
+    this.#limits = limits;
+    this.#log = options.log ?? (() => {});
+    const containerLimits = { ...limits, quota, startedAt: performance.now() };
+    this.#state = {
+      tokens: parts.tokens,
+      root: parts.root,
+      certificateHash: parts.certificateHash,
+      window: limits.window,
+      maxRequests: limits.requests,
+      connectionBytes: limits.connectionBytes,
+      budget: new Budget(limits.totalBytes),
+      container: (name) => {
+        if (!isContainerName(name)) throw new StatusError("name", "Not a container name");
+        let container = this.#containers.get(name);
+        if (container === undefined) {
+          container = new ServedContainer(name, parts.root, containerLimits);
+          this.#containers.set(name, container);
+        }
+        return container;
+      },
+      forget: (container) => {
+        if (container.forgettable) this.#containers.delete(container.name);
+      },
+      log: this.#log,
+    };
+    const shortest = Math.min(limits.handshakeSeconds, limits.idleSeconds, 4);
+    this.#sweeper = setInterval(() => this.#sweep(), shortest * 250);
+    this.#accepting = this.#accept();
+  }
+
+  /** How many connections there are. */
+  get connections(): number {
+    return this.#connections.size;
+  }
+
+  /**
+   * A link for clients: a locator with token and fingerprint. As secret as the token.
+   *
+   * @param token base64url
+   * @param options `host` by which clients reach the server; `name` of the container
+   */
+  link(token: string, options: { readonly host: string; readonly name?: string }): string {
+    const { host, name = DEFAULT_CONTAINER } = options;
+    const pin = this.ownCertificate ? { fingerprint: this.fingerprint } : {};
+    return formatLink({ host, port: this.port, name, token, ...pin });
+  }
+
+  async #accept(): Promise<void> {
+    for (;;) {
+      let conn: Deno.TlsConn;
+      try {
+        conn = await this.#listener.accept();
+      } catch (error) {
+        if (this.#ending !== undefined) return;
+        this.#log(`Cannot accept a connection: ${(error as Error).message}`);
+        await new Promise((resolve) => setTimeout(resolve, 50)); // out of descriptors, for example
+        continue;
+      }
+      if (this.#connections.size >= this.#limits.connections || this.#ending !== undefined) {
+        conn.close();
+        continue;
+      }
+      const connection = new ServerConnection(conn, this.#state);
+      this.#connections.set(connection, connection.run().finally(() => this.#connections.delete(connection)));
+    }
+  }
+
+  /** Ends connections that took too long. */
+  #sweep(): void {
+    const now = performance.now();
+    const { handshakeSeconds, idleSeconds } = this.#limits;
+    for (const connection of this.#connections.keys()) {
+      const late = !connection.greeted && now - connection.openedAt > handshakeSeconds * 1000;
+      const idle = now - connection.lastHeard > idleSeconds * 1000;
+      const stuck = now - (connection.stuckSince ?? now) > idleSeconds * 1000;
+      if (late || idle || stuck) connection.end();
+    }
+  }
+
+  /** Accepts nothing more, finishes what has arrived, syncs, ends the connections. May be called twice. */
+  shutdown(): Promise<void> {
+    this.#ending ??= this.#shutdown();
+    return this.#ending;
+  }
+
+  async #shutdown(): Promise<void> {
+    this.#listener.close();
+    const running = [...this.#connections];
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const limit = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, Math.max(1, this.#limits.graceSeconds) * 1000);
+    });
+    await Promise.race([limit, Promise.all(running.map(([connection]) => connection.drain()))]);
+    clearTimeout(timer);
+    for (const [connection] of running) connection.end();
+    await Promise.all(running.map(([, run]) => run));
+    await this.#accepting;
+    clearInterval(this.#sweeper);
+    for (const container of this.#containers.values()) {
+      try {
+        await container.shutdown();
+      } catch (error) {
+        this.#log(`Cannot sync container "${container.name}": ${(error as Error).message}`);
+      }
+    }
+    await this.#root.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.shutdown();
+  }
+}
+
+/**
+ * Starts a server. The first start makes its certificate and a token labelled `first` with the role `create`.
+ *
+ * @throws {CoverError} "busy" if another server has the folder or the port, "usage" if a certificate file is unfit
+ */
+export async function serve(options: ServeOptions = {}): Promise<Server> {
+  const folder = options.root === undefined ? undefined : await FolderRoot.open(options.root);
+  try {
+    const pair = options.certificateFiles !== undefined
+      ? await readPair(options.certificateFiles)
+      : await (folder === undefined ? makeCertificate() : ownPair(folder));
+    const tokens = new Tokens(folder?.ownPath("tokens.json"));
+    const firstToken = (await tokens.list()).length === 0 ? await tokens.add("first", "create") : undefined;
+    const root = folder ?? new RamRoot();
+    const hash = await certificateHash(pair.certificate);
+    const listener = listen(pair, options);
+    return new Server({
+      listener,
+      root: options.decorate?.(root) ?? root,
+      tokens,
+      firstToken,
+      certificateHash: hash,
+      options,
+    });
+  } catch (error) {
+    await folder?.close();
+    throw error;
+  }
+}
+
+function listen(pair: CertificatePair, options: ServeOptions): Deno.TlsListener {
+  const { hostname = "0.0.0.0", port = DEFAULT_PORT } = options;
+  try {
+    return Deno.listenTls({ hostname, port, cert: pair.certificate, key: pair.key });
+  } catch (cause) {
+    if (cause instanceof Deno.errors.AddrInUse) {
+      throw new CoverError("busy", `Cannot listen on ${hostname} port ${port}: it is in use`, { cause });
+    }
+    throw new CoverError("usage", `Cannot listen on ${hostname} port ${port}: ${(cause as Error).message}`, { cause });
+  }
+}
+
+async function readPair(files: { certificate: string; key: string }): Promise<CertificatePair> {
+  try {
+    return { certificate: await readFile(files.certificate, "utf8"), key: await readFile(files.key, "utf8") };
+  } catch (cause) {
+    throw new CoverError("usage", `Cannot read the certificate or its key: ${(cause as Error).message}`, { cause });
+  }
+}
+
+/** The server's own certificate: made at the first start, kept from then on. Key first, so that both or none count. */
+async function ownPair(folder: FolderRoot): Promise<CertificatePair> {
+  const certificatePath = folder.ownPath("certificate.pem");
+  const keyPath = folder.ownPath("key.pem");
+  const certificate = await readTextIfThere(certificatePath);
+  const key = await readTextIfThere(keyPath);
+  if (certificate !== undefined) {
+    if (key !== undefined) return { certificate, key };
+    throw new CoverError("failure", `Cannot serve: "${keyPath}" is missing beside the certificate`, {
+      hint: "Put it back, or delete the certificate too: a new identity is then made, which clients must be told of",
+    });
+  }
+  const pair = await makeCertificate();
+  await writeFileAtomic(keyPath, pair.key);
+  await writeFileAtomic(certificatePath, pair.certificate);
+  return pair;
+}

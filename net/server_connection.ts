@@ -1,0 +1,533 @@
+/** One connection at the server: reads requests, checks their bounds and rights, answers. */
+import { Budget } from "./budget.ts";
+import { blocksIn, HEADER_AT } from "./backing.ts";
+import { buildFrame, type Frame, FRAME_HEAD, FrameReader, FrameWriter, putFrameHead } from "./frames.ts";
+import { errorCode } from "./atomic_file.ts";
+import { proofMessage, verifyProof } from "./proof.ts";
+import {
+  Access,
+  Direction,
+  isContainerName,
+  LeaseFlag,
+  MAX_BODY,
+  MAX_BODY_GREETING,
+  MAX_MESSAGE,
+  MAX_RUN,
+  Notice,
+  Op,
+  PROTOCOL_VERSION,
+  ProtocolError,
+  Role,
+  Status,
+  StatusError,
+  type StatusName,
+  WIRE_BLOCK,
+} from "./protocol.ts";
+import type { BackingRoot } from "./root.ts";
+import type { Party, ServedContainer } from "./served_container.ts";
+import type { Tokens } from "./tokens.ts";
+import { FieldReader, FieldWriter } from "./wire.ts";
+
+/** What connections share. */
+export interface ServerState {
+  readonly tokens: Tokens;
+  readonly root: BackingRoot;
+  /** SHA-256 of the server's certificate. */
+  readonly certificateHash: Uint8Array;
+  /** Credit window that is granted to each connection, in bytes. */
+  readonly window: number;
+  readonly maxRequests: number;
+  /** Bytes in flight of one connection at most. */
+  readonly connectionBytes: number;
+  /** Bytes in flight of all connections. */
+  readonly budget: Budget;
+  /** The container of that name, which need not exist. @throws {StatusError} "name" */
+  container(name: string): ServedContainer;
+  /** Drops a container that nobody uses and that was never written. */
+  forget(container: ServedContainer): void;
+  log(message: string): void;
+}
+
+const NOTHING = new Uint8Array(0);
+/** Replies up to this size go before longer ones. */
+const URGENT = 4096;
+/** What a request costs besides its body, in bytes. */
+const OVERHEAD = 256;
+/** First position that no container can have, so that byte offsets stay exact. */
+const POSITION_END = Math.floor(Number.MAX_SAFE_INTEGER / WIRE_BLOCK) - MAX_RUN;
+
+/** Serves one connection until it ends. */
+export class ServerConnection implements Party {
+  readonly #conn: Deno.Conn;
+  readonly #server: ServerState;
+  readonly #reader: FrameReader;
+  readonly #writer: FrameWriter;
+  readonly #budget: Budget;
+  readonly #requests: Budget;
+  readonly #nonce = crypto.getRandomValues(new Uint8Array(32));
+  #clientNonce: Uint8Array = NOTHING;
+  #role = 0;
+  #container: ServedContainer | undefined;
+  /** Fencing number of the grant to this connection; 0: it is no writer. */
+  #fence = 0;
+  #changing = false;
+  #toldChanged = false;
+  #ended = false;
+  #draining = false;
+  #wasFenced = false;
+  #running = 0;
+  #quiet: (() => void)[] = [];
+  readonly openedAt = performance.now();
+  lastHeard = this.openedAt;
+
+  constructor(conn: Deno.Conn, server: ServerState) {
+    this.#conn = conn;
+    this.#server = server;
+    this.#reader = new FrameReader(conn, MAX_BODY_GREETING);
+    this.#writer = new FrameWriter(conn, () => this.end());
+    this.#budget = new Budget(server.connectionBytes);
+    this.#requests = new Budget(server.maxRequests);
+  }
+
+  /** Whether HELLO was answered. */
+  get greeted(): boolean {
+    return this.#role > 0;
+  }
+
+  /** Since when a reply could not be sent, as `performance.now()`; undefined if none waits. */
+  get stuckSince(): number | undefined {
+    return this.#writer.busySince;
+  }
+
+  /** Reads and answers requests until the connection ends; never rejects. */
+  async run(): Promise<void> {
+    try {
+      for (;;) {
+        const frame = await this.#reader.next((length) => this.#admit(length));
+        if (frame === undefined) break;
+        this.lastHeard = performance.now();
+        if (frame.direction !== Direction.request) throw new ProtocolError("A client sends requests only");
+        const held = frame.body.length + OVERHEAD + await this.#admitReply(frame);
+        const handled = this.#handle(frame, held);
+        if (!this.greeted) await handled;
+      }
+    } catch (error) {
+      // A cut is everyday life; what is not is told, without anything that the peer sent.
+      if (error instanceof ProtocolError && !this.#ended) this.#server.log(`Connection ended: ${error.message}`);
+    } finally {
+      this.end();
+      await this.#settled();
+      try {
+        await this.#container?.leave(this);
+      } catch (error) {
+        this.#server.log(`Cannot close a container: ${(error as Error).message}`);
+      }
+    }
+  }
+
+  /** Resolves when no request runs. */
+  #settled(): Promise<void> {
+    return this.#running === 0 ? Promise.resolve() : new Promise((resolve) => this.#quiet.push(resolve));
+  }
+
+  /** Ends the connection at once. May be called twice. */
+  end(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#writer.stop();
+    try {
+      this.#conn.close();
+    } catch {
+      // closed already
+    }
+  }
+
+  /** Finishes the requests that have arrived, refuses later ones, and ends the connection. */
+  async drain(): Promise<void> {
+    this.#draining = true;
+    await this.#settled();
+    this.farewell(Notice.shutdown);
+    await this.#writer.idle();
+  }
+
+  /** Sends a notification and ends the connection when it and the replies before it are out. */
+  farewell(kind: number): void {
+    this.#notify(kind);
+    void this.#writer.idle().then(() => this.end());
+  }
+
+  leaseWanted(): void {
+    this.#notify(Notice.leaseWanted);
+  }
+
+  changed(): void {
+    if (this.#toldChanged) return;
+    this.#toldChanged = true;
+    this.#notify(Notice.changed);
+  }
+
+  fenced(): void {
+    this.#wasFenced = true;
+    this.farewell(Notice.fenced);
+  }
+
+  #notify(kind: number): void {
+    if (!this.greeted) return;
+    const head = { operation: Op.notify, direction: Direction.notification, status: 0, id: 0 };
+    this.#writer.send([buildFrame(head, Uint8Array.of(kind))], { urgent: true });
+  }
+
+  async #admit(length: number): Promise<void> {
+    const bytes = length + OVERHEAD;
+    await this.#requests.take(1);
+    await this.#budget.take(bytes);
+    await this.#server.budget.take(bytes);
+  }
+
+  /**
+   * Takes the room of a long reply. Waited for before the next frame is read, never by a request that runs: so what
+   * runs always ends, and nobody waits in a circle.
+   */
+  async #admitReply(frame: Frame): Promise<number> {
+    if (frame.operation !== Op.read || frame.body.length !== 12) return 0;
+    const bytes = Math.min(new DataView(frame.body.buffer).getUint32(8, true), MAX_RUN) * WIRE_BLOCK;
+    await this.#budget.take(bytes);
+    await this.#server.budget.take(bytes);
+    return bytes;
+  }
+
+  #giveBack(bytes: number): void {
+    this.#budget.give(bytes);
+    this.#server.budget.give(bytes);
+  }
+
+  /** Runs one request and answers it; `held` bytes of the budgets are given back when the answer is sent. */
+  async #handle(frame: Frame, held: number): Promise<void> {
+    this.#running++;
+    try {
+      if (this.#draining) throw new StatusError("shutdown", "The server is going down");
+      const reply = await this.#answer(frame);
+      this.#send(frame, Status.ok, reply, held);
+    } catch (error) {
+      const { status, message } = this.#failure(error);
+      const body = new TextEncoder().encode(message).subarray(0, MAX_MESSAGE);
+      this.#send(frame, Status[status], framed(body), held);
+      const fatal = status === "protocol" || status === "version" || !this.greeted;
+      if (fatal) void this.#writer.idle().then(() => this.end());
+    } finally {
+      if (--this.#running === 0) { for (const resolve of this.#quiet.splice(0)) resolve(); }
+    }
+  }
+
+  #send(frame: Frame, status: number, reply: Uint8Array, held: number): void {
+    putFrameHead(reply, { ...frame, direction: Direction.reply, status }, reply.length - FRAME_HEAD);
+    const written = () => {
+      this.#giveBack(held);
+      this.#requests.give(1);
+    };
+    this.#writer.send([reply], { urgent: reply.length <= URGENT, written });
+  }
+
+  #failure(error: unknown): { status: StatusName; message: string } {
+    if (error instanceof StatusError) return { status: error.status, message: error.message };
+    if (error instanceof ProtocolError) {
+      this.#server.log(`Request refused: ${error.message}`);
+      return { status: "protocol", message: error.message };
+    }
+    const code = errorCode(error);
+    if (code === "ENOSPC") return { status: "noSpace", message: "The server's disk is full" };
+    if (code === "EDQUOT" || code === "EFBIG") return { status: "quota", message: "The server's own quota is used up" };
+    this.#server.log(`Operation failed: ${error instanceof Error ? error.message : String(error)}`);
+    return { status: "failure", message: "The operation failed at the server" };
+  }
+
+  /** @returns the reply: room for a frame's head, then the body */
+  async #answer(frame: Frame): Promise<Uint8Array> {
+    const body = new FieldReader(frame.body);
+    if (!this.greeted) {
+      if (frame.operation !== Op.hello) throw new ProtocolError("The first request must be HELLO");
+      return await this.#hello(body);
+    }
+    switch (frame.operation) {
+      case Op.ping:
+        body.end();
+        return framed(NOTHING);
+      case Op.list:
+        body.end();
+        return await this.#list();
+      case Op.create:
+        return await this.#alone(() => this.#create(body));
+      case Op.open:
+        return await this.#alone(() => this.#openContainer(body));
+      case Op.lease:
+        return await this.#alone(() => this.#lease(body));
+      case Op.release:
+        body.end();
+        return await this.#alone(async () => {
+          const container = this.#opened();
+          await container.release(this.#writing());
+          this.#fence = 0;
+          return framed(NOTHING);
+        });
+      case Op.remove:
+        body.end();
+        return await this.#alone(async () => {
+          const container = this.#opened();
+          this.#demand("create");
+          await container.remove(this.#writing(), this);
+          this.#fence = 0;
+          return framed(NOTHING);
+        });
+      case Op.size: {
+        body.end();
+        this.#toldChanged = false;
+        const container = this.#opened();
+        const changes = container.changes; // before: a flush meanwhile must not be missed
+        return framed(new FieldWriter(16).u64(await container.blocks()).u64(changes).bytes);
+      }
+      case Op.space: {
+        body.end();
+        const container = this.#opened();
+        return framed(new FieldWriter(16).u64(await container.freeBlocks()).u64(container.quota).bytes);
+      }
+      case Op.read: {
+        const position = readPosition(body);
+        const count = body.u32();
+        body.end();
+        if (count < 1 || count > MAX_RUN) throw new ProtocolError("READ of too many blocks, or none");
+        const reply = new Uint8Array(FRAME_HEAD + count * WIRE_BLOCK);
+        const have = await this.#opened().read(position, reply.subarray(FRAME_HEAD));
+        return reply.subarray(0, FRAME_HEAD + have);
+      }
+      case Op.readHeader: {
+        const { region, copy } = readHeaderTarget(body);
+        body.end();
+        return framed(await this.#opened().readHeader(region, copy));
+      }
+      default:
+        return await this.#ordered(frame.operation, body);
+    }
+  }
+
+  /** The operations that run in arrival order: they are queued here before anything is awaited. */
+  async #ordered(operation: number, body: FieldReader): Promise<Uint8Array> {
+    switch (operation) {
+      case Op.write: {
+        const position = readPosition(body);
+        const bytes = body.rest();
+        if (bytes.length < WIRE_BLOCK || bytes.length % WIRE_BLOCK !== 0) {
+          throw new ProtocolError("WRITE is not of whole blocks");
+        }
+        await this.#opened().write(this.#writing(), position, bytes);
+        break;
+      }
+      case Op.writeHeader: {
+        const target = readHeaderTarget(body);
+        const bytes = body.rest();
+        if (bytes.length !== HEADER_AT[target.region]!.bytes) throw new ProtocolError("WRITE_HEADER of a wrong length");
+        await this.#opened().writeHeader(this.#writing(), target, bytes);
+        break;
+      }
+      case Op.discard:
+        readPosition(body);
+        body.u64();
+        body.end();
+        // Files have no portable way to punch holes, so nothing is given back; the order of checks stays.
+        await this.#opened().ordered(this.#writing(), () => Promise.resolve());
+        break;
+      case Op.truncate: {
+        const blocks = readPosition(body);
+        body.end();
+        await this.#opened().truncate(this.#writing(), blocks);
+        break;
+      }
+      case Op.reserve: {
+        const blocks = readPosition(body);
+        body.end();
+        await this.#opened().reserve(this.#writing(), blocks);
+        break;
+      }
+      case Op.flush:
+        body.end();
+        await this.#opened().flush(this.#writing(), this);
+        break;
+      default:
+        throw new ProtocolError(`Unknown operation ${operation}`);
+    }
+    return framed(NOTHING);
+  }
+
+  async #hello(body: FieldReader): Promise<Uint8Array> {
+    const magic = body.raw(4);
+    const lowest = body.u16();
+    const highest = body.u16();
+    this.#clientNonce = body.raw(32).slice();
+    const token = body.raw(32);
+    body.end();
+    if (new TextDecoder().decode(magic) !== "CVFS") throw new ProtocolError("HELLO without its magic");
+    if (lowest > PROTOCOL_VERSION || highest < PROTOCOL_VERSION) {
+      throw new StatusError("version", `The server speaks protocol version ${PROTOCOL_VERSION} only`);
+    }
+    const role = await this.#server.tokens.roleOf(token);
+    if (role === undefined) {
+      this.#server.log("Connection refused: unknown token");
+      throw new StatusError("refused", "The server does not know this token");
+    }
+    this.#role = Role[role];
+    this.#reader.maxBody = MAX_BODY;
+    const { window, maxRequests } = this.#server;
+    const reply = new FieldWriter(44).u16(PROTOCOL_VERSION).u8(this.#role).u8(0).u32(window).u32(maxRequests);
+    return framed(reply.raw(this.#nonce).bytes);
+  }
+
+  async #list(): Promise<Uint8Array> {
+    const room = MAX_BODY - 4;
+    const found = (await this.#server.root.list()).slice(0, Math.floor(room / (1 + 64 + 8)));
+    const length = found.reduce((sum, { name }) => sum + 1 + name.length + 8, 4);
+    const reply = new FieldWriter(length).u32(found.length);
+    for (const { name, bytes } of found) {
+      reply.name(name).u64(blocksIn(bytes));
+    }
+    return framed(reply.bytes);
+  }
+
+  async #openContainer(body: FieldReader): Promise<Uint8Array> {
+    const name = body.name();
+    body.end();
+    const container = await this.#join(name, (container) => container.join(this));
+    const id = Uint8Array.fromHex(container.record?.id ?? "0".repeat(32));
+    const changes = container.changes;
+    return framed(
+      new FieldWriter(40).raw(id).u64(await container.blocks()).u64(container.quota).u64(changes).bytes,
+    );
+  }
+
+  async #create(body: FieldReader): Promise<Uint8Array> {
+    const name = body.name();
+    const containerId = body.raw(16);
+    const publicKey = body.raw(32);
+    const session = body.raw(16);
+    const proof = body.raw(64);
+    body.end();
+    this.#demand("create");
+    await this.#verify({ name, containerId, session, access: Access.create, publicKey, proof });
+    const record = {
+      id: containerId.toHex(),
+      publicKey: publicKey.toHex(),
+      fence: 0,
+      session: "0".repeat(32),
+      released: true,
+    };
+    await this.#join(name, (container) => container.create(this, record));
+    return await this.#grant({ session, flags: 0 });
+  }
+
+  async #lease(body: FieldReader): Promise<Uint8Array> {
+    const flags = body.u8();
+    const containerId = body.raw(16);
+    const session = body.raw(16);
+    const proof = body.raw(64);
+    body.end();
+    this.#demand("rw");
+    const { name, record } = this.#opened();
+    if (record === undefined) throw new StatusError("refused", `Container "${name}" has no writer key on this server`);
+    if (containerId.toHex() !== record.id) throw new StatusError("proof", "The container has another id here");
+    const publicKey = Uint8Array.fromHex(record.publicKey);
+    await this.#verify({ name, containerId, session, access: Access.write, publicKey, proof });
+    return await this.#grant({ session, flags });
+  }
+
+  async #verify(
+    claim: { name: string; containerId: Uint8Array; session: Uint8Array; access: Access } & {
+      publicKey: Uint8Array;
+      proof: Uint8Array;
+    },
+  ): Promise<void> {
+    if (!isContainerName(claim.name)) throw new StatusError("name", "Not a container name");
+    const message = proofMessage({
+      ...claim,
+      version: PROTOCOL_VERSION,
+      certificateHash: this.#server.certificateHash,
+      clientNonce: this.#clientNonce,
+      serverNonce: this.#nonce,
+    });
+    if (await verifyProof(claim.publicKey, message, claim.proof)) return;
+    this.#server.log("Writer refused: the proof of the container's key does not verify");
+    throw new StatusError("proof", "The proof of the container's key does not verify");
+  }
+
+  async #grant(wish: { session: Uint8Array; flags: number }): Promise<Uint8Array> {
+    const container = this.#opened();
+    this.#fence = await container.grant({
+      party: this,
+      session: wish.session.toHex(),
+      resume: (wish.flags & LeaseFlag.resume) !== 0,
+      takeover: (wish.flags & LeaseFlag.takeover) !== 0,
+    });
+    const blocks = await container.blocks();
+    return framed(
+      new FieldWriter(32).u64(this.#fence).u64(blocks).u64(container.quota).u64(container.changes).bytes,
+    );
+  }
+
+  /** Binds the connection to a container, once. */
+  async #join(name: string, use: (container: ServedContainer) => Promise<void>): Promise<ServedContainer> {
+    if (this.#container !== undefined) throw new StatusError("state", "This connection has a container already");
+    const container = this.#server.container(name);
+    try {
+      await use(container);
+    } catch (error) {
+      this.#server.forget(container);
+      throw error;
+    }
+    this.#container = container;
+    return container;
+  }
+
+  /** Changes of state come one at a time. */
+  async #alone(change: () => Promise<Uint8Array>): Promise<Uint8Array> {
+    if (this.#changing) throw new StatusError("state", "Another change of state is under way");
+    this.#changing = true;
+    try {
+      return await change();
+    } finally {
+      this.#changing = false;
+    }
+  }
+
+  #demand(role: keyof typeof Role): void {
+    if (this.#role < Role[role]) {
+      throw new StatusError("refused", `The token does not allow this: it takes one with the role "${role}"`);
+    }
+  }
+
+  #opened(): ServedContainer {
+    if (this.#container === undefined) throw new StatusError("state", "No container is open");
+    return this.#container;
+  }
+
+  #writing(): number {
+    if (this.#wasFenced) throw new StatusError("fenced", "Another writer has taken the container over");
+    if (this.#fence === 0) throw new StatusError("state", "This connection does not hold the lease");
+    return this.#fence;
+  }
+}
+
+function framed(body: Uint8Array): Uint8Array {
+  const frame = new Uint8Array(FRAME_HEAD + body.length);
+  frame.set(body, FRAME_HEAD);
+  return frame;
+}
+
+function readPosition(body: FieldReader): number {
+  const position = body.u64();
+  if (position > POSITION_END) throw new ProtocolError("Position is out of bounds");
+  return position;
+}
+
+function readHeaderTarget(body: FieldReader): { region: 0 | 1; copy: 0 | 1 } {
+  const region = body.u8();
+  const copy = body.u8();
+  if (region > 1 || copy > 1) throw new ProtocolError("No such header copy");
+  return { region: region as 0 | 1, copy: copy as 0 | 1 };
+}

@@ -1,0 +1,55 @@
+/** Containers in RAM for the tests of fs/. */
+import { createSealer } from "../../crypto/mod.ts";
+import type { BlockStore } from "../../fs/block/store.ts";
+import { Container, type ContainerKeys } from "../../fs/container.ts";
+import { S_IFDIR, S_IFREG } from "../../fs/types.ts";
+import { Volume, type VolumeOptions } from "../../fs/volume.ts";
+
+export const SUITES = ["aes-256-cbc-hmac-sha256", "aes-256-gcm"] as const;
+
+const containerId = new Uint8Array(16).fill(7);
+const masterKey = new Uint8Array(32).fill(9);
+
+/** Keys of the tests' containers, without a key derivation. */
+export async function testKeys(suite: string = SUITES[0]): Promise<ContainerKeys> {
+  const sealer = await createSealer({ suite, containerId, keys: new Map([[1, masterKey.slice()]]) });
+  return { containerId, sealer, generation: 1, keySequence: 1 };
+}
+
+/** Makes an empty container in the store. */
+export async function makeContainer(store: BlockStore, suite?: string): Promise<void> {
+  const keys = await testKeys(suite);
+  await Container.create(store, keys, { uid: 0, gid: 0, mode: 0o755 });
+  keys.sealer[Symbol.dispose]();
+}
+
+/** Opens the container in the store as a volume. */
+export async function openVolume(
+  store: BlockStore,
+  mode: "read" | "write" = "write",
+  options: VolumeOptions & { suite?: string } = {},
+): Promise<Volume> {
+  const keys = await testKeys(options.suite);
+  const session = crypto.getRandomValues(new Uint8Array(16));
+  const container = await Container.open(store, keys, mode === "read" ? { mode } : { mode, session });
+  return new Volume(container, options);
+}
+
+/** A name as bytes. */
+export function name(text: string): Uint8Array {
+  return new TextEncoder().encode(text);
+}
+
+export const FILE = { mode: S_IFREG | 0o644, uid: 1000, gid: 1000 };
+export const FOLDER = { mode: S_IFDIR | 0o755, uid: 1000, gid: 1000 };
+
+/** Bytes that differ from place to place and from seed to seed. */
+export function pattern(length: number, seed = 1): Uint8Array {
+  const bytes = new Uint8Array(length);
+  let x = seed * 2654435761 >>> 0 || 1;
+  for (let i = 0; i < length; i++) {
+    x ^= x << 13, x ^= x >>> 17, x ^= x << 5;
+    bytes[i] = x;
+  }
+  return bytes;
+}

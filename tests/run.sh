@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Sets up what the tests need (OS packages, as root, where they are missing), then formats, lints, checks and tests.
+# The last line is "N passed, N failed".
+set -uo pipefail
+cd "$(dirname "$0")/.."
+# The deno that runs this task, also where it is not on PATH.
+deno=${DENO_BIN:-$(command -v deno || true)}
+deno() { "${deno:?deno is not on PATH: run this by \"npx -y deno@2.9.6 task test\"}" "$@"; }
+
+missing=()
+need() { command -v "$1" >/dev/null 2>&1 || missing+=("$2"); }
+need fusermount3 fuse3
+need sqlite3 sqlite3
+need rsync rsync
+need git git
+need gcc gcc
+need python3 python3
+[ -e /usr/include/fuse3/fuse_lowlevel.h ] || missing+=(libfuse3-dev)
+if [ ${#missing[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  echo "installing: ${missing[*]}"
+  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"; } >/dev/null 2>&1 ||
+    echo "could not install: ${missing[*]}"
+fi
+
+failed=0
+static() {
+  if "$@"; then return; fi
+  echo "failed: $*"
+  failed=$((failed + 1))
+}
+deno install --quiet --frozen || exit 1
+static deno fmt --check --quiet
+static deno lint --quiet
+static deno check --quiet .
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+NO_COLOR=1 deno test --allow-all --no-check "${@:-tests}" 2>&1 | tee "$log"
+status=${PIPESTATUS[0]}
+counts=$(grep -E '^(ok|FAILED) \| [0-9]+ passed' "$log" | tail -n 1)
+passed=$(sed -nE 's/^[a-zA-Z]+ \| ([0-9]+) passed.*/\1/p' <<<"$counts")
+broken=$(sed -nE 's/.*\| ([0-9]+) failed.*/\1/p' <<<"$counts")
+[ -n "$counts" ] || failed=$((failed + 1))
+[ "$status" = 0 ] || [ "${broken:-0}" -gt 0 ] || failed=$((failed + 1))
+echo "${passed:-0} passed, $((${broken:-0} + failed)) failed"
+[ "$status" = 0 ] && [ "$failed" = 0 ]
