@@ -211,7 +211,13 @@ export class Replies {
    */
   addEntry(
     request: Request,
-    entry: { name: Uint8Array<ArrayBuffer>; attributes: Attributes; node: number; offset: number; plus: boolean },
+    entry: {
+      name: Uint8Array<ArrayBuffer>;
+      attributes: Attributes;
+      node: number;
+      offset: number;
+      plus: boolean;
+    },
     buffer: Uint8Array<ArrayBuffer>,
   ): number {
     const { name, attributes, node, offset, plus } = entry;
@@ -223,7 +229,9 @@ export class Replies {
       );
     }
     writeStat(this.#statView, 0, { layout: this.#statLayout, attributes });
-    return Number(this.#fuse.fuse_add_direntry(request.pointer, buffer, room, name, this.#stat, BigInt(offset)));
+    return Number(
+      this.#fuse.fuse_add_direntry(request.pointer, buffer, room, name, this.#stat, BigInt(offset)),
+    );
   }
 
   /** Answers with directory entries. @returns false if they reached nobody. */

@@ -66,7 +66,14 @@ export const STATVFS = {
 /** `struct fuse_entry_param` for a `struct stat` of this layout. */
 export function entryParamLayout(stat: Layout) {
   const behind = 16 + stat.size;
-  return { size: behind + 16, ino: 0, generation: 8, attr: 16, attr_timeout: behind, entry_timeout: behind + 8 };
+  return {
+    size: behind + 16,
+    ino: 0,
+    generation: 8,
+    attr: 16,
+    attr_timeout: behind,
+    entry_timeout: behind + 8,
+  };
 }
 
 /** `struct fuse_file_info` by the number behind `libfuse3.so.`; what is used lies at the same places. */

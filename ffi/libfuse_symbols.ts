@@ -257,9 +257,13 @@ export function openLibfuse(): Libfuse {
     const version = fuse.symbols.fuse_version();
     if (version < OLDEST) {
       fuse.close();
-      throw new CoverError("cannot-mount", `Cannot use ${name}: its version is ${version}, needed is ${OLDEST}`, {
-        hint: "install a newer fuse3",
-      });
+      throw new CoverError(
+        "cannot-mount",
+        `Cannot use ${name}: its version is ${version}, needed is ${OLDEST}`,
+        {
+          hint: "install a newer fuse3",
+        },
+      );
     }
     const libc = Deno.dlopen("libc.so.6", LIBC);
     return {
@@ -273,8 +277,12 @@ export function openLibfuse(): Libfuse {
       },
     };
   }
-  throw new CoverError("cannot-mount", "Cannot load libfuse3: neither libfuse3.so.4 nor libfuse3.so.3 was found", {
-    hint: "install it: apt install fuse3, dnf install fuse3-libs fuse3, or pacman -S fuse3",
-    cause: new AggregateError(causes),
-  });
+  throw new CoverError(
+    "cannot-mount",
+    "Cannot load libfuse3: neither libfuse3.so.4 nor libfuse3.so.3 was found",
+    {
+      hint: "install it: apt install fuse3, dnf install fuse3-libs fuse3, or pacman -S fuse3",
+      cause: new AggregateError(causes),
+    },
+  );
 }

@@ -19,7 +19,11 @@ export type { Mounted, MountEnd, MountOptions } from "./mount.ts";
  * await mounted.done;
  * ```
  */
-export async function mount(filesystem: Filesystem, mountpoint: string, options: MountOptions = {}): Promise<Mounted> {
+export async function mount(
+  filesystem: Filesystem,
+  mountpoint: string,
+  options: MountOptions = {},
+): Promise<Mounted> {
   switch (Deno.build.os) {
     case "linux":
       return await mountLibfuse(filesystem, mountpoint, options);

@@ -153,8 +153,8 @@ export class Committer {
 
   #considerCheckpoint(): void {
     if (this.#checkpoint || this.#ended || this.#failure !== undefined) return;
-    const { journalBlocks, checkpointDue } = this.#container;
-    if (journalBlocks > Math.max(JOURNAL_BLOCKS, this.#container.space.reserve) || checkpointDue) {
+    const { journalBlocks, checkpointBlocks } = this.#container;
+    if (journalBlocks > Math.max(JOURNAL_BLOCKS, checkpointBlocks)) {
       this.checkpoint().catch((error) => this.#failure ??= error);
     }
   }

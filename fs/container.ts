@@ -8,7 +8,7 @@ import { DecodeError } from "./layout/bytes.ts";
 import { applyChanges } from "./layout/changes.ts";
 import { type CheckpointIndex, loadCheckpoint, writeCheckpoint } from "./layout/checkpoint.ts";
 import { FreeSpace } from "./layout/free_space.ts";
-import { type Chunk, CHUNK_FIRST, JournalReader, JournalWriter } from "./layout/journal.ts";
+import { type Chunk, CHUNK_FIRST, CHUNK_LARGEST, JournalReader, JournalWriter } from "./layout/journal.ts";
 import {
   type CheckpointPointer,
   decodeSuperblock,
@@ -21,7 +21,7 @@ import { Tables } from "./layout/tables.ts";
 import { Space } from "./space.ts";
 import { type CommitNumber, type Ino, type Position, ROOT, S_IFDIR } from "./types.ts";
 
-/** From how many sessions in the superblock on a checkpoint is due. */
+/** From how many sessions in the superblock on an opening writes a checkpoint, after which older ones are dropped. */
 const SESSIONS_DUE = 32;
 const ZERO_SESSION = new Uint8Array(16);
 
@@ -394,11 +394,6 @@ export class Container implements AsyncDisposable {
     return this.#chunks.reduce((sum, chunk) => sum + (chunk.first > start ? chunk.count : 0), 0);
   }
 
-  /** Tells whether a checkpoint must come soon, whatever the journal's length. */
-  get checkpointDue(): boolean {
-    return this.#superblock.sessions.length >= SESSIONS_DUE;
-  }
-
   /** Tells whether the container's history holds this commit of this session. */
   contains(point: DurablePoint): boolean {
     return this.#sessions.some((session) =>
@@ -415,6 +410,7 @@ export class Container implements AsyncDisposable {
   /** The journal's damage bars writing; fsck tells more. */
   async #begin(loaded: Loaded, id: Uint8Array): Promise<void> {
     const { superblock } = loaded.found;
+    this.#tables.inodes.rebuildFreeList();
     if (loaded.notes.journalDamage === undefined && await loaded.tail?.damaged()) {
       loaded.notes.journalDamage = `The journal is damaged: commit ${loaded.last + 1} and later are lost`;
     }
@@ -448,7 +444,8 @@ export class Container implements AsyncDisposable {
     this.#sessions.push(session);
     this.#chunks.push({ ...chunk, first: session.first });
     const closed = superblock.sessions
-      .map((entry) => entry.last === undefined ? { ...entry, last: this.#last } : entry);
+      .map((entry) => entry.last === undefined ? { ...entry, last: this.#last } : entry)
+      .filter((entry) => entry.last >= entry.first);
     const entry: SessionEntry = {
       ...session,
       last: undefined,
@@ -464,6 +461,13 @@ export class Container implements AsyncDisposable {
       sessions: [...closed, entry],
     });
     this.#tail = undefined;
+    if (closed.length >= SESSIONS_DUE) {
+      await this.checkpoint({
+        sizeOf: (ino) => this.#tables.inodes.size[ino]!,
+        commit: () => Promise.resolve(),
+        pause: () => Promise.resolve(),
+      });
+    }
   }
 
   async #runsOf(pointer: CheckpointPointer): Promise<readonly Run[] | undefined> {
@@ -522,6 +526,7 @@ export class Container implements AsyncDisposable {
         }
         const begun = await this.#journal!.append(commit, payload, 0);
         if (begun) this.#chunks.push({ ...begun, first: commit });
+        this.#expect();
         this.#dataWritten = false;
         await store.flush();
       } catch (error) {
@@ -536,13 +541,14 @@ export class Container implements AsyncDisposable {
   }
 
   /**
-   * Writes a checkpoint, a page at a time.
+   * Writes a checkpoint, a page at a time; nothing where there was no commit since the newest one.
    *
    * @param commit freezes and appends all changes of the tables so far
    */
   async checkpoint(
     options: { sizeOf: (ino: Ino) => number; commit: () => Promise<void>; pause: () => Promise<void> },
   ): Promise<void> {
+    if (this.#last === this.#superblock.current.start) return;
     const journal = this.#journal!, session = this.#sessions[this.#sessions.length - 1]!;
     const { start, head, chunks, hash } = await this.exclusive(async () => {
       const start = this.#last, chunks = [...this.#chunks];
@@ -587,9 +593,20 @@ export class Container implements AsyncDisposable {
       );
       this.#chunks = this.#chunks.filter((chunk) => !dead.includes(chunk));
       for (const run of [...oldRuns, ...dead]) this.space.release(run);
-      this.space.checkpointBlocks = written.runs.reduce((sum, run) => sum + run.count, 0);
+      this.#expect();
       await this.space.shrink();
     });
+  }
+
+  /** Blocks of the current checkpoint. */
+  get checkpointBlocks(): number {
+    return this.#currentRuns.reduce((sum, run) => sum + run.count, 0);
+  }
+
+  /** The next checkpoint is at most as large as the newest one and all that the journal has added since. */
+  #expect(): void {
+    const chunk = Math.min(CHUNK_LARGEST, 2 * this.#journal!.chunk.count);
+    this.space.expect(chunk, this.checkpointBlocks + this.journalBlocks);
   }
 
   /** A session that began before the previous checkpoint is needed only from that one's first chunk on. */

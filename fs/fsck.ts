@@ -207,7 +207,9 @@ async function scrub(
   if (!options.scrub) return { dataBlocks, verifiedBlocks };
   for (let ino = 0; ino < inodes.end; ino++) {
     const runs: { offset: number; length: number; position: Position; birth: number }[] = [];
-    extents.each(ino, (offset, length, position, birth) => runs.push({ offset, length, position, birth }));
+    extents.each(ino, (offset, length, position, birth) => {
+      runs.push({ offset, length, position, birth });
+    });
     for (const { offset, length, position, birth } of runs) {
       const blocks = Math.ceil(length / BLOCK);
       for (let at = 0; at < blocks; at += SCRUB_RUN) {

@@ -7,8 +7,10 @@ import type { CommitNumber, Position } from "./types.ts";
 
 /** The container grows by a 64th of its size, within these bounds (blocks). */
 const GROW_LEAST = 256, GROW_MOST = 4096;
-/** What stays for commits and checkpoints though everything else is full: two journal chunks and 64 blocks. */
-const RESERVE_BASE = 2 * 1024 + 64;
+/** What stays for commits though everything else is full, besides the next checkpoint: 64 blocks and two chunks. */
+const RESERVE_BASE = 64, RESERVE_CHUNKS = 2;
+/** Blocks of a journal chunk that holds the largest record. */
+const CHUNK_LEAST = 264;
 
 /**
  * Allocates blocks. Ordinary data takes only what was promised to it; metadata (journal, checkpoint) may go into the
@@ -18,9 +20,11 @@ export class Space {
   readonly #store: BlockStore;
   readonly #free: FreeSpace;
   #promised = 0;
+  #chunkBlocks = CHUNK_LEAST;
   #checkpointBlocks = 0;
   #hint: Position = 0;
   #growing: Promise<void> | undefined;
+  #full = false;
   #grownTo: number;
   /** Runs that the open commit forgets. */
   #forgotten: Run[] = [];
@@ -40,14 +44,15 @@ export class Space {
     return this.#grownTo;
   }
 
-  /** Blocks kept for commits and checkpoints. Small while the container is small: it grows with what it must hold. */
+  /** Blocks kept for commits and checkpoints. It grows with what it must hold. */
   get reserve(): number {
-    return RESERVE_BASE + 2 * this.#checkpointBlocks;
+    return RESERVE_BASE + RESERVE_CHUNKS * this.#chunkBlocks + this.#checkpointBlocks;
   }
 
-  /** How many blocks the next checkpoint may take. */
-  set checkpointBlocks(blocks: number) {
-    this.#checkpointBlocks = blocks;
+  /** Says how large the next journal chunk and the next checkpoint may be, in blocks. */
+  expect(chunk: number, checkpoint: number): void {
+    this.#chunkBlocks = Math.max(CHUNK_LEAST, chunk);
+    this.#checkpointBlocks = checkpoint;
   }
 
   /** Free blocks that ordinary data may still take without growing. */
@@ -62,6 +67,11 @@ export class Space {
 
   get usedBlocks(): number {
     return this.#grownTo - this.#free.freeBlocks;
+  }
+
+  /** Tells whether ordinary room is used up and the store refused to grow when last asked. */
+  get full(): boolean {
+    return this.#full && this.available < 1;
   }
 
   /** Tells whether a commit would make blocks free. */
@@ -100,10 +110,12 @@ export class Space {
     try {
       await this.#store.reserve(target);
     } catch (error) {
+      this.#full = true;
       if (!(error instanceof FsError) || step === missing) throw error;
       target = this.#grownTo + missing;
       await this.#store.reserve(target);
     }
+    this.#full = false;
     this.#grownTo = target;
     this.#free.limit = target;
   }

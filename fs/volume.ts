@@ -150,9 +150,9 @@ export class Volume implements Filesystem, AsyncDisposable {
     return this.#room(1).catch(() => {});
   }
 
-  /** Changes that add something need more than the reserve. */
+  /** What adds something needs more than the reserve, which is for commits and for deleting. */
   #growing(): void {
-    if (this.container.space.available < 1) throw new FsError("ENOSPC");
+    if (this.container.space.full) throw new FsError("ENOSPC");
   }
 
   /** Room for that many blocks; before ENOSPC a commit is forced that may free some. */

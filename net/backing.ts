@@ -40,7 +40,9 @@ export interface BackingStore {
 type Callback = (error: NodeJS.ErrnoException | null, value?: number) => void;
 
 function call(start: (done: Callback) => void): Promise<number> {
-  return new Promise((resolve, reject) => start((error, value) => error ? reject(error) : resolve(value ?? 0)));
+  return new Promise((resolve, reject) =>
+    start((error, value) => error ? reject(error) : resolve(value ?? 0))
+  );
 }
 
 /** A container in a file, opened once, read and written at positions. */
@@ -65,7 +67,9 @@ export class FileBacking implements BackingStore {
   static open(path: string, options: { readonly create?: boolean } = {}): FileBacking {
     const { O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = fs.constants;
     const create = options.create ? O_CREAT | O_EXCL : 0;
-    if (!options.create && fs.lstatSync(path).isSymbolicLink()) throw new StatusError("name", "Not a container: a link");
+    if (!options.create && fs.lstatSync(path).isSymbolicLink()) {
+      throw new StatusError("name", "Not a container: a link");
+    }
     const fd = fs.openSync(path, O_RDWR | create | (O_NOFOLLOW ?? 0), 0o600);
     try {
       if (!fs.fstatSync(fd).isFile()) throw new StatusError("name", "Not a container: no regular file");
@@ -103,7 +107,9 @@ export class FileBacking implements BackingStore {
   write(offset: number, bytes: Uint8Array): Promise<void> {
     return this.#run(async () => {
       for (let at = 0; at < bytes.length;) {
-        at += await call((done) => fs.write(this.#fd, bytes, at, bytes.length - at, offset + at, done as never));
+        at += await call((done) =>
+          fs.write(this.#fd, bytes, at, bytes.length - at, offset + at, done as never)
+        );
       }
     });
   }

@@ -23,7 +23,11 @@ export class Budget {
   /** Gives back what {@linkcode Budget.take} was asked for. */
   give(bytes: number): void {
     this.#left += Math.min(bytes, this.#limit);
-    for (let first = this.#waiting[0]; first !== undefined && first.bytes <= this.#left; first = this.#waiting[0]) {
+    for (
+      let first = this.#waiting[0];
+      first !== undefined && first.bytes <= this.#left;
+      first = this.#waiting[0]
+    ) {
       this.#waiting.shift();
       this.#left -= first.bytes;
       first.go();

@@ -58,7 +58,9 @@ export function toPem(der: Uint8Array, label: string): string {
  */
 export async function certificateHash(pem: string): Promise<Uint8Array<ArrayBuffer>> {
   const body = /-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----/.exec(pem)?.[1];
-  if (body === undefined) throw new CoverError("usage", "Cannot use the certificate: no PEM certificate in the file");
+  if (body === undefined) {
+    throw new CoverError("usage", "Cannot use the certificate: no PEM certificate in the file");
+  }
   return await sha256(Uint8Array.fromBase64(body.replace(/\s/g, "")));
 }
 

@@ -8,7 +8,6 @@ import {
   Direction,
   MAX_BODY,
   MAX_BODY_GREETING,
-  Notice,
   Op,
   PROTOCOL_VERSION,
   ProtocolError,
@@ -18,7 +17,14 @@ import {
   statusError,
 } from "./protocol.ts";
 import { fromBase64Url32 } from "./text.ts";
-import { closeQuietly, dial, type Dialled, noConnection, type ServerAddress, type ServerIdentity } from "./trust.ts";
+import {
+  closeQuietly,
+  dial,
+  type Dialled,
+  noConnection,
+  type ServerAddress,
+  type ServerIdentity,
+} from "./trust.ts";
 import { FieldReader, FieldWriter } from "./wire.ts";
 
 /** How to connect. */
@@ -53,7 +59,7 @@ export class Connection {
   /** Bytes of ordered requests that may be without reply. */
   readonly window: number;
   readonly maxRequests: number;
-  /** Called for each notification, with its kind ({@linkcode Notice}). */
+  /** Called for each notification, with its kind (`Notice`). */
   onNotice: ((kind: number) => void) | undefined;
   /** Resolves with the reason when the connection has ended; never rejects. */
   readonly ended: Promise<CoverError>;
@@ -200,7 +206,9 @@ export class Connection {
         if (frame === undefined) throw new Error("the server closed the connection");
         this.#heard = performance.now();
         if (frame.direction === Direction.notification) {
-          if (frame.operation !== Op.notify || frame.body.length !== 1) throw new ProtocolError("Malformed notification");
+          if (frame.operation !== Op.notify || frame.body.length !== 1) {
+            throw new ProtocolError("Malformed notification");
+          }
           this.onNotice?.(frame.body[0]!);
           continue;
         }
@@ -236,13 +244,16 @@ interface Greeting {
 
 async function greet(conn: Deno.TlsConn, reader: FrameReader, token: Uint8Array): Promise<Greeting> {
   const client = crypto.getRandomValues(new Uint8Array(32));
-  const fields = new FieldWriter(72).raw(new TextEncoder().encode("CVFS")).u16(PROTOCOL_VERSION).u16(PROTOCOL_VERSION)
-    .raw(client).raw(token).bytes;
+  const fields =
+    new FieldWriter(72).raw(new TextEncoder().encode("CVFS")).u16(PROTOCOL_VERSION).u16(PROTOCOL_VERSION)
+      .raw(client).raw(token).bytes;
   const hello = buildFrame({ operation: Op.hello, direction: Direction.request, status: 0, id: 1 }, fields);
   for (let at = 0; at < hello.length;) at += await conn.write(hello.subarray(at));
   const frame = await reader.next();
   if (frame === undefined) throw new Error("the server closed the connection");
-  if (frame.direction !== Direction.reply || frame.id !== 1) throw new ProtocolError("Server does not answer HELLO");
+  if (frame.direction !== Direction.reply || frame.id !== 1) {
+    throw new ProtocolError("Server does not answer HELLO");
+  }
   if (frame.status !== Status.ok) throw statusError(frame.status, frame.body);
   const body = new FieldReader(frame.body);
   const version = body.u16();
@@ -258,4 +269,3 @@ async function greet(conn: Deno.TlsConn, reader: FrameReader, token: Uint8Array)
   }
   return { role, window, maxRequests, nonces: { client, server } };
 }
-

@@ -83,7 +83,9 @@ export class FrameReader {
     const status = view.getUint16(6, true);
     const id = view.getUint32(8, true);
     this.#start += FRAME_HEAD;
-    if (length > this.maxBody) throw new ProtocolError(`Frame of ${length} bytes is too long: at most ${this.maxBody}`);
+    if (length > this.maxBody) {
+      throw new ProtocolError(`Frame of ${length} bytes is too long: at most ${this.maxBody}`);
+    }
     const admitted = admit?.(length);
     if (admitted !== undefined) await admitted;
     const body = new Uint8Array(length);
@@ -163,8 +165,9 @@ export class FrameWriter {
         this.busySince = performance.now();
         try {
           if (batch.length === 1 && batch[0]!.parts.length === 1) await this.#writeAll(batch[0]!.parts[0]!);
-          else if (batch[0]!.size > COALESCE) { for (const part of batch[0]!.parts) await this.#writeAll(part); }
-          else await this.#writeAll(joined(batch));
+          else if (batch[0]!.size > COALESCE) {
+            for (const part of batch[0]!.parts) await this.#writeAll(part);
+          } else await this.#writeAll(joined(batch));
         } finally {
           this.busySince = undefined;
           for (const frame of batch) frame.written?.();
@@ -198,7 +201,9 @@ export class FrameWriter {
   }
 
   async #writeAll(bytes: Uint8Array): Promise<void> {
-    for (let at = 0; at < bytes.length;) at += await this.#stream.write(at === 0 ? bytes : bytes.subarray(at));
+    for (let at = 0; at < bytes.length;) {
+      at += await this.#stream.write(at === 0 ? bytes : bytes.subarray(at));
+    }
   }
 }
 

@@ -40,7 +40,9 @@ export class KnownServers {
     const key = formatAddress(address);
     const before = servers.get(key);
     const after = { ...before, ...server };
-    if (before?.fingerprint === after.fingerprint && before?.token === after.token && before !== undefined) return;
+    if (before?.fingerprint === after.fingerprint && before?.token === after.token && before !== undefined) {
+      return;
+    }
     servers.set(key, after);
     await this.#save(servers);
   }
@@ -82,7 +84,9 @@ function parseServer(value: unknown): KnownServer {
   const server: { fingerprint?: string; token?: string } = {};
   for (const [key, text] of [["fingerprint", fingerprint], ["token", token]] as const) {
     if (text === undefined) continue;
-    if (typeof text !== "string" || fromBase64Url32(text) === undefined) throw new Error(`${key} is malformed`);
+    if (typeof text !== "string" || fromBase64Url32(text) === undefined) {
+      throw new Error(`${key} is malformed`);
+    }
     server[key] = text;
   }
   return server;

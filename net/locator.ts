@@ -16,7 +16,8 @@ export interface RemoteLocator {
   readonly fingerprint?: string;
 }
 
-const SHAPE = /^coverfs:\/\/(?:([^@/?#]*)@)?(\[[^\]/?#]*\]|[^:/?#@[\]]*)(?::([^/?#]*))?(?:\/([^?#]*))?(?:\?([^#]*))?$/i;
+const SHAPE =
+  /^coverfs:\/\/(?:([^@/?#]*)@)?(\[[^\]/?#]*\]|[^:/?#@[\]]*)(?::([^/?#]*))?(?:\/([^?#]*))?(?:\?([^#]*))?$/i;
 
 function refuse(what: string): never {
   // The locator itself may hold a token: it is never part of the message.
@@ -35,8 +36,14 @@ export function parseLocatorUrl(text: string): RemoteLocator {
   if (parts === null) return refuse("not of the shape coverfs://host/name");
   const [, token, hostPart = "", portPart, namePart, query] = parts;
   const name = namePart === undefined || namePart === "" ? DEFAULT_CONTAINER : namePart;
-  if (!isContainerName(name)) refuse("container names are 1 to 64 of A-Z a-z 0-9 . _ - and begin without a dot");
-  const port = portPart === undefined ? DEFAULT_PORT : /^[1-9][0-9]{0,4}$/.test(portPart) ? Number(portPart) : 0;
+  if (!isContainerName(name)) {
+    refuse("container names are 1 to 64 of A-Z a-z 0-9 . _ - and begin without a dot");
+  }
+  const port = portPart === undefined
+    ? DEFAULT_PORT
+    : /^[1-9][0-9]{0,4}$/.test(portPart)
+    ? Number(portPart)
+    : 0;
   if (port < 1 || port > 65535) refuse("the port is not a number from 1 to 65535");
   if (token !== undefined && fromBase64Url32(token) === undefined) refuse("the token before @ is damaged");
   let fingerprint: string | undefined;
@@ -58,7 +65,9 @@ function parseHost(text: string): string {
   const host = text.toLowerCase();
   if (host.startsWith("[")) {
     const address = host.slice(1, -1);
-    if (!/^[0-9a-f:.]{2,45}$/.test(address) || !address.includes(":")) refuse("the IPv6 address is malformed");
+    if (!/^[0-9a-f:.]{2,45}$/.test(address) || !address.includes(":")) {
+      refuse("the IPv6 address is malformed");
+    }
     return address;
   }
   const label = /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/;

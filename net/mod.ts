@@ -2,7 +2,7 @@
  * The network: protocol, server, client connection and trust. The wire format is docs/protocol.md. The store that
  * works over it is `fs/store/remote.ts`.
  */
-export { type ConnectOptions, Connection, type RemoteContainer } from "./connection.ts";
+export { Connection, type ConnectOptions, type RemoteContainer } from "./connection.ts";
 export { formatAddress, formatLink, parseLocatorUrl, type RemoteLocator } from "./locator.ts";
 export { type KnownServer, KnownServers } from "./known_servers.ts";
 export {

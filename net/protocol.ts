@@ -137,7 +137,8 @@ export class ProtocolError extends CoverError {
 export function statusError(status: number, body: Uint8Array): StatusError {
   const text = new TextDecoder().decode(body.subarray(0, MAX_MESSAGE));
   // deno-lint-ignore no-control-regex
-  const shown = text.replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, " ").trim();
+  const shown = text.replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, " ")
+    .trim();
   return new StatusError(STATUS_NAMES.get(status) ?? "failure", shown || `Server answers status ${status}`);
 }
 

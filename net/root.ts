@@ -4,7 +4,7 @@ import { chmod, lstat, mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { CoverError } from "../crypto/errors.ts";
 import { errorCode, readTextIfThere, syncDirectory, writeFileAtomic } from "./atomic_file.ts";
-import { BLOCKS_AT, type BackingStore, FileBacking, RamBacking } from "./backing.ts";
+import { type BackingStore, BLOCKS_AT, FileBacking, RamBacking } from "./backing.ts";
 import { isContainerName, StatusError } from "./protocol.ts";
 
 /** What the server knows of a container besides its bytes. */
@@ -46,7 +46,10 @@ export interface BackingRoot {
 
 function checkName(name: string): void {
   if (!isContainerName(name)) {
-    throw new StatusError("name", "Not a container name: 1 to 64 of A-Z a-z 0-9 . _ - and no dot at the beginning");
+    throw new StatusError(
+      "name",
+      "Not a container name: 1 to 64 of A-Z a-z 0-9 . _ - and no dot at the beginning",
+    );
   }
 }
 
@@ -83,7 +86,9 @@ export class FolderRoot implements BackingRoot {
       } catch (error) {
         if (errorCode(error) !== "EEXIST") throw error;
       }
-      if (!(await lstat(folder)).isDirectory()) throw new CoverError("usage", `Cannot serve: "${folder}" is no folder`);
+      if (!(await lstat(folder)).isDirectory()) {
+        throw new CoverError("usage", `Cannot serve: "${folder}" is no folder`);
+      }
     }
     await chmod(own, 0o700);
     const lock = await Deno.open(join(own, "lock"), { create: true, write: true, mode: 0o600 });
@@ -138,7 +143,9 @@ export class FolderRoot implements BackingRoot {
       return FileBacking.open(join(this.#path, name));
     } catch (error) {
       if (errorCode(error) === "ENOENT") throw noContainer(name, error);
-      if (errorCode(error) === "ELOOP") throw new StatusError("name", "Not a container: a link", { cause: error });
+      if (errorCode(error) === "ELOOP") {
+        throw new StatusError("name", "Not a container: a link", { cause: error });
+      }
       throw error;
     }
   }
@@ -151,7 +158,10 @@ export class FolderRoot implements BackingRoot {
 
   async saveRecord(name: string, record: ContainerRecord): Promise<void> {
     checkName(name);
-    await writeFileAtomic(this.#recordPath(name), JSON.stringify({ version: 1, ...record }, undefined, 2) + "\n");
+    await writeFileAtomic(
+      this.#recordPath(name),
+      JSON.stringify({ version: 1, ...record }, undefined, 2) + "\n",
+    );
   }
 
   async list(): Promise<ListedContainer[]> {
@@ -187,7 +197,9 @@ function parseRecord(text: string, name: string): ContainerRecord {
     const { version, id, publicKey, fence, session, released } = JSON.parse(text) as Record<string, unknown>;
     const digits = (value: unknown, length: number): value is string =>
       typeof value === "string" && value.length === length && /^[0-9a-f]*$/.test(value);
-    if (version !== 1 || !digits(id, 32) || !digits(publicKey, 64) || !digits(session, 32)) throw new Error("malformed");
+    if (version !== 1 || !digits(id, 32) || !digits(publicKey, 64) || !digits(session, 32)) {
+      throw new Error("malformed");
+    }
     if (!Number.isSafeInteger(fence) || (fence as number) < 0 || typeof released !== "boolean") {
       throw new Error("malformed");
     }
@@ -233,7 +245,9 @@ export class RamRoot implements BackingRoot {
 
   async list(): Promise<ListedContainer[]> {
     const names = [...this.#containers.keys()].sort();
-    return await Promise.all(names.map(async (name) => ({ name, bytes: await this.#find(name).backing.size() })));
+    return await Promise.all(
+      names.map(async (name) => ({ name, bytes: await this.#find(name).backing.size() })),
+    );
   }
 
   // deno-lint-ignore require-await

@@ -1,5 +1,5 @@
 /** One container at the server: its bytes, the order of operations on it, and the lease of its writer. */
-import { blockOffset, blocksIn, type BackingStore, HEADER_AT } from "./backing.ts";
+import { type BackingStore, blockOffset, blocksIn, HEADER_AT } from "./backing.ts";
 import { NO_QUOTA, StatusError, WIRE_BLOCK } from "./protocol.ts";
 import type { BackingRoot, ContainerRecord } from "./root.ts";
 
@@ -168,9 +168,13 @@ export class ServedContainer {
   grant(request: LeaseRequest): Promise<number> {
     return this.#exclusively(async () => {
       const record = this.#record;
-      if (record === undefined) throw new StatusError("refused", `Container "${this.name}" has no writer key here`);
+      if (record === undefined) {
+        throw new StatusError("refused", `Container "${this.name}" has no writer key here`);
+      }
       const same = record.session === request.session;
-      if (request.resume && !same) throw new StatusError("fenced", "Another writer has taken the container over");
+      if (request.resume && !same) {
+        throw new StatusError("fenced", "Another writer has taken the container over");
+      }
       if (!same && !record.released && record.fence > 0) await this.#waitForHolder(request);
       const old = this.#holder;
       if (!this.#parties.has(request.party)) throw new StatusError("state", "The connection has ended");
@@ -253,8 +257,12 @@ export class ServedContainer {
     options: { readonly spared?: boolean; readonly evenBroken?: boolean } = {},
   ): Promise<T> {
     const result = this.#tail.then(async () => {
-      if (fence !== this.#fence) throw new StatusError("fenced", "Another writer has taken the container over");
-      if (fence === this.#broken && !options.evenBroken) throw new StatusError("broken", "An earlier operation of this connection failed");
+      if (fence !== this.#fence) {
+        throw new StatusError("fenced", "Another writer has taken the container over");
+      }
+      if (fence === this.#broken && !options.evenBroken) {
+        throw new StatusError("broken", "An earlier operation of this connection failed");
+      }
       try {
         return await operation(this.#open());
       } catch (error) {

@@ -260,7 +260,9 @@ function listen(pair: CertificatePair, options: ServeOptions): Deno.TlsListener 
     if (cause instanceof Deno.errors.AddrInUse) {
       throw new CoverError("busy", `Cannot listen on ${hostname} port ${port}: it is in use`, { cause });
     }
-    throw new CoverError("usage", `Cannot listen on ${hostname} port ${port}: ${(cause as Error).message}`, { cause });
+    throw new CoverError("usage", `Cannot listen on ${hostname} port ${port}: ${(cause as Error).message}`, {
+      cause,
+    });
   }
 }
 
@@ -268,7 +270,9 @@ async function readPair(files: { certificate: string; key: string }): Promise<Ce
   try {
     return { certificate: await readFile(files.certificate, "utf8"), key: await readFile(files.key, "utf8") };
   } catch (cause) {
-    throw new CoverError("usage", `Cannot read the certificate or its key: ${(cause as Error).message}`, { cause });
+    throw new CoverError("usage", `Cannot read the certificate or its key: ${(cause as Error).message}`, {
+      cause,
+    });
   }
 }
 
@@ -281,7 +285,8 @@ async function ownPair(folder: FolderRoot): Promise<CertificatePair> {
   if (certificate !== undefined) {
     if (key !== undefined) return { certificate, key };
     throw new CoverError("failure", `Cannot serve: "${keyPath}" is missing beside the certificate`, {
-      hint: "Put it back, or delete the certificate too: a new identity is then made, which clients must be told of",
+      hint:
+        "Put it back, or delete the certificate too: a new identity is then made, which clients must be told of",
     });
   }
   const pair = await makeCertificate();

@@ -113,7 +113,9 @@ export class ServerConnection implements Party {
       }
     } catch (error) {
       // A cut is everyday life; what is not is told, without anything that the peer sent.
-      if (error instanceof ProtocolError && !this.#ended) this.#server.log(`Connection ended: ${error.message}`);
+      if (error instanceof ProtocolError && !this.#ended) {
+        this.#server.log(`Connection ended: ${error.message}`);
+      }
     } finally {
       this.end();
       await this.#settled();
@@ -236,7 +238,9 @@ export class ServerConnection implements Party {
     }
     const code = errorCode(error);
     if (code === "ENOSPC") return { status: "noSpace", message: "The server's disk is full" };
-    if (code === "EDQUOT" || code === "EFBIG") return { status: "quota", message: "The server's own quota is used up" };
+    if (code === "EDQUOT" || code === "EFBIG") {
+      return { status: "quota", message: "The server's own quota is used up" };
+    }
     this.#server.log(`Operation failed: ${error instanceof Error ? error.message : String(error)}`);
     return { status: "failure", message: "The operation failed at the server" };
   }
@@ -324,7 +328,9 @@ export class ServerConnection implements Party {
       case Op.writeHeader: {
         const target = readHeaderTarget(body);
         const bytes = body.rest();
-        if (bytes.length !== HEADER_AT[target.region]!.bytes) throw new ProtocolError("WRITE_HEADER of a wrong length");
+        if (bytes.length !== HEADER_AT[target.region]!.bytes) {
+          throw new ProtocolError("WRITE_HEADER of a wrong length");
+        }
         await this.#opened().writeHeader(this.#writing(), target, bytes);
         break;
       }
@@ -430,8 +436,12 @@ export class ServerConnection implements Party {
     body.end();
     this.#demand("rw");
     const { name, record } = this.#opened();
-    if (record === undefined) throw new StatusError("refused", `Container "${name}" has no writer key on this server`);
-    if (containerId.toHex() !== record.id) throw new StatusError("proof", "The container has another id here");
+    if (record === undefined) {
+      throw new StatusError("refused", `Container "${name}" has no writer key on this server`);
+    }
+    if (containerId.toHex() !== record.id) {
+      throw new StatusError("proof", "The container has another id here");
+    }
     const publicKey = Uint8Array.fromHex(record.publicKey);
     await this.#verify({ name, containerId, session, access: Access.write, publicKey, proof });
     return await this.#grant({ session, flags });
@@ -472,7 +482,9 @@ export class ServerConnection implements Party {
 
   /** Binds the connection to a container, once. */
   async #join(name: string, use: (container: ServedContainer) => Promise<void>): Promise<ServedContainer> {
-    if (this.#container !== undefined) throw new StatusError("state", "This connection has a container already");
+    if (this.#container !== undefined) {
+      throw new StatusError("state", "This connection has a container already");
+    }
     const container = this.#server.container(name);
     try {
       await use(container);

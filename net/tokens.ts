@@ -87,7 +87,9 @@ export class Tokens {
     try {
       this.#entries = text === undefined ? [] : parse(text);
     } catch (cause) {
-      throw new CoverError("failure", `Cannot read the tokens "${this.#path}": the file is damaged`, { cause });
+      throw new CoverError("failure", `Cannot read the tokens "${this.#path}": the file is damaged`, {
+        cause,
+      });
     }
     this.#stamp = stamp;
   }
@@ -108,7 +110,9 @@ function parse(text: string): TokenEntry[] {
   if (content.version !== 1 || !Array.isArray(content.tokens)) throw new Error("unknown version");
   return content.tokens.map((value: Record<string, unknown>) => {
     const { label, role, hash } = value;
-    if (typeof label !== "string" || typeof role !== "string" || typeof hash !== "string") throw new Error("malformed");
+    if (typeof label !== "string" || typeof role !== "string" || typeof hash !== "string") {
+      throw new Error("malformed");
+    }
     if (!Object.hasOwn(Role, role) || fromBase64Url32(hash) === undefined) throw new Error("malformed");
     return { label, role: role as RoleName, hash };
   });

@@ -27,7 +27,12 @@ export interface TrustOptions {
 
 /** A server whose certificate is to be accepted: found once, used for every connection. */
 export type ServerIdentity =
-  | { readonly kind: "pinned"; readonly fingerprint: string; readonly name: string; readonly certificate: Uint8Array }
+  | {
+    readonly kind: "pinned";
+    readonly fingerprint: string;
+    readonly name: string;
+    readonly certificate: Uint8Array;
+  }
   | { readonly kind: "authority"; readonly authorities: readonly string[] | undefined };
 
 /** A verified connection and the SHA-256 of the certificate that the server showed. */
@@ -43,10 +48,14 @@ export function noConnection(address: ServerAddress, cause: unknown): CoverError
 }
 
 function changedIdentity(address: ServerAddress, cause?: unknown): CoverError {
-  return new CoverError("identity", `Server ${formatAddress(address)} is not the one that is known: refusing it`, {
-    cause,
-    hint: "If its certificate was replaced on purpose, forget the server and use its new link",
-  });
+  return new CoverError(
+    "identity",
+    `Server ${formatAddress(address)} is not the one that is known: refusing it`,
+    {
+      cause,
+      hint: "If its certificate was replaced on purpose, forget the server and use its new link",
+    },
+  );
 }
 
 /**
@@ -73,9 +82,13 @@ export async function identifyServer(
   const name = /^DNS:([^,\s"]+)$/.exec(names)?.[1] ?? "";
   if (!isOwnName(name)) {
     // The runtime trusts the public roots besides any pin, so a name that they can sign cannot be pinned.
-    throw new CoverError("identity", `Cannot pin ${formatAddress(address)}: its certificate is not one of its own`, {
-      hint: "Use --ca to have its host name verified",
-    });
+    throw new CoverError(
+      "identity",
+      `Cannot pin ${formatAddress(address)}: its certificate is not one of its own`,
+      {
+        hint: "Use --ca to have its host name verified",
+      },
+    );
   }
   if (pin === undefined && !(await options.onUnknownServer?.(fingerprint))) {
     throw new CoverError("identity", `Server ${formatAddress(address)} is unknown: not connecting`, {
@@ -103,9 +116,13 @@ export async function dial(
       return { conn, certificateHash: await sha256(certificate) };
     } catch (error) {
       if (!isCertificateError(error)) throw noConnection(address, error);
-      throw new CoverError("identity", `Server ${formatAddress(address)} has no certificate that is trusted`, {
-        cause: error,
-      });
+      throw new CoverError(
+        "identity",
+        `Server ${formatAddress(address)} has no certificate that is trusted`,
+        {
+          cause: error,
+        },
+      );
     }
   }
   const caCerts = [toPem(identity.certificate, "CERTIFICATE")];

@@ -27,7 +27,9 @@ export class FieldWriter {
     return this;
   }
   u64(value: number): this {
-    if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`Not an unsigned 53-bit number: ${value}`);
+    if (!Number.isSafeInteger(value) || value < 0) {
+      throw new RangeError(`Not an unsigned 53-bit number: ${value}`);
+    }
     this.#view.setUint32(this.#at, value % 0x1_0000_0000, true);
     this.#view.setUint32(this.#at + 4, Math.floor(value / 0x1_0000_0000), true);
     this.#at += 8;
@@ -55,7 +57,9 @@ export class FieldReader {
   }
   #take(length: number): number {
     const at = this.#at;
-    if (at + length > this.#bytes.length) throw new ProtocolError(`Frame body is too short: ${this.#bytes.length} bytes`);
+    if (at + length > this.#bytes.length) {
+      throw new ProtocolError(`Frame body is too short: ${this.#bytes.length} bytes`);
+    }
     this.#at = at + length;
     return at;
   }
@@ -89,6 +93,8 @@ export class FieldReader {
   }
   /** Nothing may be left. */
   end(): void {
-    if (this.#at !== this.#bytes.length) throw new ProtocolError(`Frame body is too long: ${this.#bytes.length} bytes`);
+    if (this.#at !== this.#bytes.length) {
+      throw new ProtocolError(`Frame body is too long: ${this.#bytes.length} bytes`);
+    }
   }
 }

@@ -76,7 +76,10 @@ export async function limited<T>(
   const pass = () => controller.abort(outer.reason);
   if (outer.aborted) pass();
   outer.addEventListener("abort", pass, { once: true });
-  const timer = setTimeout(() => controller.abort(new Error(`no answer within ${seconds} s`)), seconds * 1000);
+  const timer = setTimeout(
+    () => controller.abort(new Error(`no answer within ${seconds} s`)),
+    seconds * 1000,
+  );
   try {
     return await action(controller.signal);
   } finally {
@@ -165,7 +168,8 @@ export class RemoteLink {
 
   #unreachable(): CoverError {
     const where = formatAddress(this.#options.address);
-    return this.#failure ?? new CoverError("no-connection", `No connection to ${where}`, { cause: this.#lastError });
+    return this.#failure ??
+      new CoverError("no-connection", `No connection to ${where}`, { cause: this.#lastError });
   }
 
   /** Gives the lease back, where it is held, and ends everything. May be called twice. */
@@ -229,8 +233,10 @@ export class RemoteLink {
       } catch (error) {
         this.#lastError = error;
         if (this.#failure !== undefined) return;
-        if (error instanceof StatusError && error.status === "fenced") this.#loseClaim(error);
-        else if (error instanceof CoverError && FINAL.has(error.kind)) return this.#fail(error);
+        if (error instanceof StatusError && error.status === "fenced") {
+          this.#loseClaim(error);
+          pause = 10; // the server is there
+        } else if (error instanceof CoverError && FINAL.has(error.kind)) return this.#fail(error);
       }
     }
   }
@@ -250,7 +256,9 @@ export class RemoteLink {
       try {
         if (creation !== undefined) return { connection, state: await this.#create(connection, creation) };
         const name = this.#options.container;
-        const body = new FieldReader(await connection.request(Op.open, new FieldWriter(1 + name.length).name(name).bytes));
+        const body = new FieldReader(
+          await connection.request(Op.open, new FieldWriter(1 + name.length).name(name).bytes),
+        );
         const id = body.raw(16).toHex();
         let state: ContainerState = { blocks: body.u64(), quota: body.u64(), changes: body.u64() };
         body.end();
@@ -275,7 +283,9 @@ export class RemoteLink {
       access: Access.write,
       name: this.#options.container,
     });
-    const fields = new FieldWriter(1 + 16 + 16 + 64).u8(flags).raw(claim.containerId).raw(claim.session).raw(proof);
+    const fields = new FieldWriter(1 + 16 + 16 + 64).u8(flags).raw(claim.containerId).raw(claim.session).raw(
+      proof,
+    );
     return readGrant(await connection.request(Op.lease, fields.bytes));
   }
 

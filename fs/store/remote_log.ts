@@ -47,7 +47,9 @@ export class UnflushedLog {
     } else if (entry.operation === Op.writeHeader) {
       this.#headers.set(entry.position, entry);
     } else if (entry.operation === Op.truncate) {
-      for (const position of this.#blocks.keys()) if (position >= entry.position) this.#blocks.delete(position);
+      for (const position of this.#blocks.keys()) {
+        if (position >= entry.position) this.#blocks.delete(position);
+      }
     }
   }
 

@@ -32,6 +32,11 @@ function fails(code: string) {
   return (error: unknown) => error instanceof FsError && error.code === code;
 }
 
+/** Compares without a picture of the difference, which takes minutes for large arrays. */
+function equal(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i]);
+}
+
 async function content(volume: Volume, ino: number): Promise<Uint8Array> {
   return await volume.read(ino, 0, volume.attributes(ino).size);
 }
@@ -43,11 +48,11 @@ for (const suite of SUITES) {
       const folder = volume.create(ROOT, name("folder"), FOLDER);
       const file = volume.create(folder, name("file"), FILE);
       await volume.write(file, 0, bytes);
-      assert.deepEqual(await content(volume, file), bytes);
+      assert.ok(equal(await content(volume, file), bytes));
     });
     const volume = await openVolume(store, "read", { suite });
     const folder = volume.lookup(ROOT, name("folder"))!, file = volume.lookup(folder, name("file"))!;
-    assert.deepEqual(await content(volume, file), bytes);
+    assert.ok(equal(await content(volume, file), bytes));
     assert.equal(volume.attributes(file).blocks, Math.ceil(bytes.length / 4096) * 8);
     assert.throws(() => volume.create(ROOT, name("x"), FILE), fails("EROFS"));
   });
@@ -75,12 +80,12 @@ for (const suite of SUITES) {
         }
         if (i % 23 === 0) await volume.fsync(file);
         if (i % 50 === 49) await volume.checkpoint();
-        assert.deepEqual(await content(volume, file), model);
+        assert.ok(equal(await content(volume, file), model));
       }
       expected = model;
     });
     const volume = await openVolume(store, "read", { suite });
-    assert.deepEqual(await content(volume, volume.lookup(ROOT, name("f"))!), expected);
+    assert.ok(equal(await content(volume, volume.lookup(ROOT, name("f"))!), expected));
   });
 }
 
@@ -95,7 +100,7 @@ Deno.test("a write past 4 GiB makes a sparse file whose hole reads as zeros", as
     assert.deepEqual(await volume.read(file, 2 ** 32, 100), new Uint8Array(100));
     assert.equal(volume.seek(file, 0, "data"), 2 ** 33);
     assert.equal(volume.seek(file, 0, "hole"), 0);
-    volume.allocate(file, 2 ** 33, 8192, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
+    await volume.allocate(file, 2 ** 33, 8192, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
     assert.throws(() => volume.seek(file, 0, "data"), fails("ENXIO"));
     assert.equal(volume.attributes(file).blocks, 0);
   });
@@ -141,7 +146,7 @@ Deno.test("an unlinked file lives while it is held, and is gone after a crash", 
   await volume.write(file, 0, pattern(10_000));
   volume.unlink(ROOT, name("f"));
   await volume.sync();
-  assert.deepEqual(await content(volume, file), pattern(10_000));
+  assert.ok(equal(await content(volume, file), pattern(10_000)));
   await assertClean(store, SUITES[0]); // open and unlinked: not damage
   const again = await openVolume(store); // as if the first had crashed
   assert.throws(() => again.attributes(file), fails("ESTALE"));
@@ -159,13 +164,16 @@ Deno.test("a reader follows a writer by whole commits", async () => {
   assert.equal(reader.lookup(ROOT, name("f")), undefined);
   await writer.sync();
   assert.equal(await reader.refresh(), true);
-  assert.deepEqual(await content(reader, reader.lookup(ROOT, name("f"))!), pattern(50_000));
+  assert.ok(equal(await content(reader, reader.lookup(ROOT, name("f"))!), pattern(50_000)));
   for (let round = 2; round < 6; round++) {
     await writer.write(file, 0, pattern(50_000, round));
     await writer.sync();
     await writer.checkpoint();
-    // The blocks that the reader knows are free and written again by now.
-    assert.deepEqual(await content(reader, reader.lookup(ROOT, name("f"))!), pattern(50_000, round));
+    // The blocks that the reader knows are free, and written again by now or soon: it shows one whole state.
+    const seen = await content(reader, reader.lookup(ROOT, name("f"))!);
+    assert.ok([...Array(round + 1).keys()].some((one) => equal(seen, pattern(50_000, one))));
+    await reader.refresh();
+    assert.ok(equal(await content(reader, reader.lookup(ROOT, name("f"))!), pattern(50_000, round)));
   }
   await writer.end();
 });
@@ -183,7 +191,7 @@ Deno.test("many sessions one after the other keep the container small and readab
   const reader = await openVolume(store, "read");
   assert.equal([...reader.list(ROOT)].length, 70);
   for (let i = 0; i < 70; i++) {
-    assert.deepEqual(await content(reader, reader.lookup(ROOT, name(`f${i}`))!), pattern(100, i + 1));
+    assert.ok(equal(await content(reader, reader.lookup(ROOT, name(`f${i}`))!), pattern(100, i + 1)));
   }
 });
 

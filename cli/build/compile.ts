@@ -1,0 +1,23 @@
+/** `deno task compile [--target TRIPLE]`: one binary, `coverfs`, beside this project's `main.ts`. */
+const root = new URL("../../", import.meta.url).pathname;
+const command = new Deno.Command(Deno.execPath(), {
+  args: [
+    "compile",
+    "--allow-all",
+    "--no-check",
+    "--output",
+    `${root}coverfs`,
+    ...Deno.args,
+    `${root}main.ts`,
+  ],
+  stdout: "inherit",
+  stderr: "piped",
+});
+const { success, stderr } = await command.output();
+const said = new TextDecoder().decode(stderr);
+if (success) console.log("made: coverfs");
+else if (/denort|dl\.deno\.land/i.test(said)) {
+  console.error("Cannot compile: denort, which deno puts under each binary, cannot be downloaded here");
+  console.error("hint: download it elsewhere for this deno and set DENORT_BIN to its path");
+} else console.error(said.trimEnd());
+Deno.exitCode = success ? 0 : 1;

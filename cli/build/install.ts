@@ -1,0 +1,30 @@
+/**
+ * `deno task install [DIR]`: a `coverfs` launcher in DIR (default: /usr/local/bin for root, else ~/.local/bin). It runs
+ * this checkout by the deno that installed it, with what `deno install` put into node_modules: no network at start.
+ */
+import { chmodSync, mkdirSync, realpathSync, writeFileSync } from "node:fs";
+import { delimiter, join } from "node:path";
+
+const root = realpathSync(new URL("../../", import.meta.url));
+const home = Deno.env.get("HOME");
+const folder = Deno.args[0] ?? (Deno.uid() === 0 || !home ? "/usr/local/bin" : join(home, ".local/bin"));
+const quote = (text: string) => `'${text.replaceAll("'", "'\\''")}'`;
+
+const { success } = await new Deno.Command(Deno.execPath(), {
+  args: ["install", "--quiet", "--frozen"],
+  cwd: root,
+}).spawn().status;
+if (!success) Deno.exit(1);
+mkdirSync(folder, { recursive: true });
+const launcher = join(folder, "coverfs");
+writeFileSync(
+  launcher,
+  `#!/bin/sh\nexec ${
+    quote(realpathSync(Deno.execPath()))
+  } run --quiet --cached-only --no-check --allow-all --config ` +
+    `${quote(join(root, "deno.json"))} ${quote(join(root, "main.ts"))} "$@"\n`,
+);
+chmodSync(launcher, 0o755);
+console.log(`installed: ${launcher}`);
+const path = (Deno.env.get("PATH") ?? "").split(delimiter);
+if (!path.includes(folder)) console.log(`hint: ${folder} is not on PATH`);

@@ -1,0 +1,130 @@
+/**
+ * What this machine remembers: the newest durable commit of each container and which container a locator had, so
+ * that an older state or another container in its place is noticed. Its loss costs that protection and nothing else.
+ */
+import { mkdirSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fromHex, hex } from "../crypto/bytes.ts";
+import type { DurablePoint } from "../fs/container.ts";
+import { writeFileAtomic } from "../net/atomic_file.ts";
+import { printError } from "./output.ts";
+
+/** The folder of what is remembered: `XDG_STATE_HOME/coverfs`, `~/.local/state/coverfs`, `%LOCALAPPDATA%\coverfs`. */
+export function stateFolder(): string | undefined {
+  const { env } = Deno;
+  if (Deno.build.os === "windows") {
+    const local = env.get("LOCALAPPDATA");
+    return local ? join(local, "coverfs") : undefined;
+  }
+  const state = env.get("XDG_STATE_HOME"), home = env.get("HOME");
+  if (state?.startsWith("/")) return join(state, "coverfs");
+  return home ? join(home, ".local", "state", "coverfs") : undefined;
+}
+
+/** Path of the file of known servers. */
+export function knownServersPath(): string | undefined {
+  const folder = stateFolder();
+  return folder && join(folder, "servers.json");
+}
+
+interface Content {
+  /** Container id (hex) to session (hex) and commit number. */
+  readonly containers: Record<string, { session: string; commit: number }>;
+  /** Locator to container id (hex). */
+  readonly locators: Record<string, string>;
+}
+
+/** The memory against rollback: one small JSON file (0600), replaced atomically. */
+export class RollbackMemory {
+  readonly #path: string | undefined;
+  readonly #warn: (message: string) => void;
+  #warned = false;
+
+  /** @param path of the file; undefined: nothing can be remembered */
+  constructor(path: string | undefined, warn: (message: string) => void) {
+    this.#path = path;
+    this.#warn = (message) => {
+      if (!this.#warned) warn(message);
+      this.#warned = true;
+    };
+  }
+
+  /** The memory of the person who runs this; warnings go to standard error. */
+  static ofUser(): RollbackMemory {
+    const folder = stateFolder();
+    const warn = (message: string) => printError(`coverfs: warning: ${message}`);
+    return new RollbackMemory(folder && join(folder, "rollback.json"), warn);
+  }
+
+  /** The newest commit of a container that is known to be durable. */
+  point(containerId: Uint8Array): DurablePoint | undefined {
+    const { containers } = this.#load(), id = hex(containerId);
+    const found = Object.hasOwn(containers, id) ? containers[id] : undefined;
+    return found && { session: fromHex(found.session), commit: found.commit };
+  }
+
+  /** The id of the container that a locator had, in hex. */
+  containerAt(locator: string): string | undefined {
+    const { locators } = this.#load();
+    return Object.hasOwn(locators, locator) ? locators[locator] : undefined;
+  }
+
+  /** Remembers; never throws. */
+  async remember(locator: string, containerId: Uint8Array, point: DurablePoint | undefined): Promise<void> {
+    if (this.#path === undefined) return this.#warn("No folder for state: rollback cannot be noticed");
+    const before = this.#load(), id = hex(containerId);
+    const fresh = point && { session: hex(point.session), commit: point.commit };
+    const known = before.containers[id];
+    const same = fresh === undefined ||
+      (known?.session === fresh.session && known.commit === fresh.commit);
+    if (same && before.locators[locator] === id) return;
+    const content = {
+      version: 1,
+      containers: fresh ? { ...before.containers, [id]: fresh } : before.containers,
+      locators: { ...before.locators, [locator]: id },
+    };
+    try {
+      mkdirSync(dirname(this.#path), { recursive: true, mode: 0o700 });
+      await writeFileAtomic(this.#path, JSON.stringify(content, undefined, 2) + "\n");
+    } catch (error) {
+      this.#warn(`Cannot write "${this.#path}": rollback may not be noticed (${codeOf(error)})`);
+    }
+  }
+
+  #load(): Content {
+    const empty = { containers: {}, locators: {} };
+    if (this.#path === undefined) return empty;
+    let text: string;
+    try {
+      text = readFileSync(this.#path, "utf8");
+    } catch (error) {
+      if (codeOf(error) !== "ENOENT") {
+        this.#warn(`Cannot read "${this.#path}": rollback may not be noticed (${codeOf(error)})`);
+      }
+      return empty;
+    }
+    try {
+      return parse(text);
+    } catch {
+      this.#warn(`"${this.#path}" is damaged: what was remembered against rollback is lost`);
+      return empty;
+    }
+  }
+}
+
+function parse(text: string): Content {
+  const { version, containers, locators } = JSON.parse(text);
+  if (version !== 1) throw new Error("unknown version");
+  for (const [id, point] of Object.entries(containers as Content["containers"])) {
+    if (fromHex(id).length !== 16 || fromHex(point.session).length !== 16) throw new Error("malformed");
+    if (!Number.isSafeInteger(point.commit) || point.commit < 0) throw new Error("malformed");
+  }
+  for (const id of Object.values(locators as Content["locators"])) {
+    if (fromHex(id).length !== 16) throw new Error("malformed");
+  }
+  return { containers, locators };
+}
+
+function codeOf(error: unknown): string {
+  return (error as { code?: string }).code ?? (error instanceof Error ? error.name : "unknown");
+}

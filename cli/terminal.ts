@@ -1,0 +1,100 @@
+/** The terminal itself, whatever standard input and output are: asking without echo, and yes or no. */
+import { CoverError } from "../crypto/errors.ts";
+
+const DEVICE = Deno.build.os === "windows" ? { input: "CONIN$", output: "CONOUT$" } : {
+  input: "/dev/tty",
+  output: "/dev/tty",
+};
+
+/** Longest line that is taken, in bytes. */
+const LINE_MAX = 4096;
+
+/** A terminal to ask on. */
+export class Terminal implements Disposable {
+  readonly #input: Deno.FsFile;
+  readonly #output: Deno.FsFile;
+
+  private constructor(input: Deno.FsFile, output: Deno.FsFile) {
+    this.#input = input;
+    this.#output = output;
+  }
+
+  /** Opens the terminal that this process belongs to; undefined where there is none. */
+  static open(): Terminal | undefined {
+    let input: Deno.FsFile | undefined;
+    try {
+      input = Deno.openSync(DEVICE.input, { read: true, write: Deno.build.os === "windows" });
+      if (input.isTerminal()) {
+        return new Terminal(input, Deno.openSync(DEVICE.output, { read: true, write: true }));
+      }
+    } catch {
+      // no terminal
+    }
+    input?.close();
+    return undefined;
+  }
+
+  /**
+   * Asks for a line that is not shown.
+   *
+   * @throws {CoverError} "interrupted" on Ctrl-C, "usage" on end of input
+   */
+  async askSecret(question: string): Promise<string> {
+    await this.#write(question);
+    this.#input.setRaw(true);
+    const line = new Uint8Array(LINE_MAX), one = new Uint8Array(1);
+    let length = 0;
+    try {
+      while (true) {
+        const count = await this.#input.read(one), byte = one[0]!;
+        if (count === null || (byte === 4 && length === 0)) {
+          throw new CoverError("usage", "Cannot read the passphrase: end of input");
+        }
+        if (byte === 3) throw new CoverError("interrupted", "Interrupted");
+        if (byte === 10 || byte === 13) break;
+        if (byte === 0x15) length = 0;
+        else if (byte === 8 || byte === 0x7f) length = withoutLast(line, length);
+        else if (length < LINE_MAX) line[length++] = byte;
+      }
+      return decodeText(line.subarray(0, length));
+    } finally {
+      line.fill(0);
+      one.fill(0);
+      this.#input.setRaw(false);
+      await this.#write("\n");
+    }
+  }
+
+  /** Asks a question that only `yes` agrees to. */
+  async confirm(question: string): Promise<boolean> {
+    await this.#write(`${question} (yes/no) `);
+    const line = new Uint8Array(LINE_MAX), count = await this.#input.read(line) ?? 0;
+    return new TextDecoder().decode(line.subarray(0, count)).trim().toLowerCase() === "yes";
+  }
+
+  async #write(text: string): Promise<void> {
+    const bytes = new TextEncoder().encode(text);
+    for (let at = 0; at < bytes.length;) at += await this.#output.write(bytes.subarray(at));
+  }
+
+  [Symbol.dispose](): void {
+    this.#input.close();
+    this.#output.close();
+  }
+}
+
+/** The length without the last UTF-8 character. */
+function withoutLast(line: Uint8Array, length: number): number {
+  let at = length - 1;
+  while (at > 0 && (line[at]! & 0xc0) === 0x80) at--;
+  return Math.max(0, at);
+}
+
+/** Reads UTF-8 that a person gave. @throws {CoverError} "usage" if it is not */
+export function decodeText(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes as Uint8Array<ArrayBuffer>);
+  } catch (cause) {
+    throw new CoverError("usage", "Cannot read the passphrase: it is not UTF-8", { cause });
+  }
+}

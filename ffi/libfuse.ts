@@ -1,0 +1,204 @@
+import { CoverError } from "../crypto/errors.ts";
+import type { Filesystem } from "../fs/filesystem.ts";
+import { Nodes } from "./libfuse_nodes.ts";
+import { operations } from "./libfuse_operations.ts";
+import { Receiver, REQUEST_BYTES } from "./libfuse_receive.ts";
+import { Replies } from "./libfuse_requests.ts";
+import { Session } from "./libfuse_session.ts";
+import { ARGS } from "./libfuse_structs.ts";
+import { type Libfuse, openLibfuse } from "./libfuse_symbols.ts";
+import type { Mounted, MountEnd, MountOptions } from "./mount.ts";
+import { checkMachine, checkMountpoint, findFusermount, mountArgument } from "./mountpoint.ts";
+
+const MNT_DETACH = 2;
+const O_DIRECTORY_READ = Deno.build.arch === "aarch64" ? 0o40000 : 0o200000;
+/** `struct libfuse_version`: the header whose layouts `libfuse_structs.ts` has, {3, 17, 0}. */
+const HEADER_VERSION = new Uint32Array([3, 17, 0, 0]);
+
+function cString(text: string): Uint8Array<ArrayBuffer> {
+  return new TextEncoder().encode(`${text}\0`);
+}
+
+/** Makes a libfuse session from its `-o` argument. @throws {CoverError} cannot-mount */
+function newSession(
+  library: Libfuse,
+  table: BigUint64Array<ArrayBuffer>,
+  argument: string,
+): Deno.PointerValue {
+  const { fuse } = library;
+  const strings = ["coverfs", "-o", argument].map(cString);
+  const argv = new BigUint64Array([
+    ...strings.map((string) => Deno.UnsafePointer.value(Deno.UnsafePointer.of(string))),
+    0n,
+  ]);
+  const args = new Uint8Array(ARGS.size);
+  const view = new DataView(args.buffer);
+  view.setInt32(ARGS.argc, strings.length, true);
+  view.setBigUint64(ARGS.argv, Deno.UnsafePointer.value(Deno.UnsafePointer.of(argv)), true);
+  const size = BigInt(table.byteLength);
+  const session = fuse.fuse_session_new_versioned
+    ? fuse.fuse_session_new_versioned(args, table, size, HEADER_VERSION, null)
+    : fuse.fuse_session_new?.(args, table, size, null) ?? null;
+  fuse.fuse_opt_free_args(args);
+  if (session === null) throw new CoverError("cannot-mount", "Cannot mount: libfuse3 refused the options");
+  fuse.fuse_session_set_sync_init?.(session, false);
+  return session;
+}
+
+/** Mounts by libfuse3's low-level API; see `mount` in `mod.ts`. */
+export async function mountLibfuse(
+  filesystem: Filesystem,
+  mountpoint: string,
+  options: MountOptions,
+): Promise<Mounted> {
+  options.signal?.throwIfAborted();
+  const readOnly = options.readOnly === true || filesystem.readOnly;
+  const argument = mountArgument({ ...options, readOnly });
+  const path = await checkMountpoint(mountpoint, { nonempty: options.extra?.includes("nonempty") ?? false });
+  await checkMachine(options);
+  const library = openLibfuse();
+  const timeout = readOnly ? 1 : 3600;
+  const settings = {
+    readOnly,
+    directIo: options.directIo === true,
+    writebackCache: options.writebackCache === true && !readOnly && !options.directIo,
+    entryTimeout: options.entryTimeout ?? timeout,
+    attrTimeout: options.attrTimeout ?? timeout,
+  };
+  const nodes = new Nodes(filesystem);
+  const receiver = new Receiver(library.abi);
+  const replies = new Replies(library, { filesystem, nodes, settings });
+  const context = { library, filesystem, nodes, receiver, replies, writebackCache: settings.writebackCache };
+  const session = new Session({
+    ...{ library, nodes, receiver, replies, settings },
+    operations: operations(context),
+    log: options.log ?? (() => {}),
+  });
+  const end = () => {
+    session[Symbol.dispose]();
+    library[Symbol.dispose]();
+  };
+  let done: Promise<MountEnd>;
+  try {
+    const pointer = newSession(library, session.operationTable, argument);
+    session.adopt(pointer);
+    if (library.fuse.fuse_session_mount(pointer, cString(path)) !== 0) {
+      throw new CoverError("cannot-mount", `Cannot mount at "${mountpoint}": the system refused`, {
+        hint: Deno.uid() === 0
+          ? "in a container, mounting needs --device /dev/fuse --cap-add SYS_ADMIN"
+          : "the directory must be yours; what fusermount3 says stands above",
+      });
+    }
+    done = session.run();
+  } catch (error) {
+    end();
+    throw error;
+  }
+  const mounted = new LibfuseMount({ library, session, mountpoint: path, done: done.finally(end) });
+  try {
+    await session.ready;
+  } catch (cause) {
+    await mounted.done;
+    throw new CoverError("cannot-mount", `Cannot mount at "${mountpoint}": the kernel did not agree`, {
+      cause,
+    });
+  }
+  if (Deno.uid() === 0) await widenReadahead(path);
+  mounted.endWith(options.signal);
+  return mounted;
+}
+
+/** Lets the kernel read ahead by whole requests: its default of 128 KiB costs a third of the speed. Root only. */
+async function widenReadahead(path: string): Promise<void> {
+  try {
+    const lines = (await Deno.readTextFile("/proc/self/mountinfo")).split("\n").map((line) =>
+      line.split(" ")
+    );
+    const escapedPath = path.replace(
+      /[\\ \t\n]/g,
+      (c) => `\\${c.charCodeAt(0).toString(8).padStart(3, "0")}`,
+    );
+    const device = lines.findLast((fields) => fields[4] === escapedPath)?.[2];
+    await Deno.writeTextFile(`/sys/class/bdi/${device}/read_ahead_kb`, `${REQUEST_BYTES / 1024}`, {
+      create: false,
+    });
+  } catch {
+    // Only a matter of speed.
+  }
+}
+
+class LibfuseMount implements Mounted {
+  readonly mountpoint: string;
+  readonly done: Promise<MountEnd>;
+  readonly #library: Libfuse;
+  readonly #session: Session;
+  #ended = false;
+  #removeListener = () => {};
+
+  constructor(parts: { library: Libfuse; session: Session; mountpoint: string; done: Promise<MountEnd> }) {
+    this.#library = parts.library;
+    this.#session = parts.session;
+    this.mountpoint = parts.mountpoint;
+    this.done = parts.done.then((end) => {
+      this.#ended = true;
+      this.#removeListener();
+      return end;
+    });
+  }
+
+  endWith(signal: AbortSignal | undefined): void {
+    if (!signal) return;
+    const listener = () => void this[Symbol.asyncDispose]();
+    signal.addEventListener("abort", listener);
+    this.#removeListener = () => signal.removeEventListener("abort", listener);
+    if (signal.aborted) listener();
+  }
+
+  async unmount(options: { lazy?: boolean } = {}): Promise<void> {
+    if (this.#ended) return;
+    const lazy = options.lazy ?? false;
+    const problem = Deno.uid() === 0 ? await this.#umount(lazy) : await this.#fusermount(lazy);
+    if (problem !== undefined && !this.#ended) {
+      throw new CoverError("failure", `Cannot unmount "${this.mountpoint}": ${problem}`, {
+        hint: "close what is open there; to see who it is: fuser -vm, to take it away anyway: umount -l",
+      });
+    }
+    if (!lazy) await this.done;
+  }
+
+  /** On another thread: what is still to be written comes back here as requests. */
+  async #umount(lazy: boolean): Promise<string | undefined> {
+    const result = await this.#library.libc.umount2(cString(this.mountpoint), lazy ? MNT_DETACH : 0);
+    return result === 0 ? undefined : "it is in use";
+  }
+
+  async #fusermount(lazy: boolean): Promise<string | undefined> {
+    const args = ["-u", ...(lazy ? ["-z"] : []), "--", this.mountpoint];
+    const command = new Deno.Command(await findFusermount() ?? "fusermount3", { args, stdout: "null" });
+    const { success, stderr } = await command.output();
+    if (success) return undefined;
+    const text = new TextDecoder().decode(stderr).trim();
+    return /busy/.test(text) ? "it is in use" : text;
+  }
+
+  /** Has the kernel hand over what it has not written yet. */
+  async #flush(): Promise<void> {
+    const { libc } = this.#library;
+    const fd = await libc.open(cString(this.mountpoint), O_DIRECTORY_READ);
+    if (fd < 0) return;
+    await libc.syncfs(fd);
+    await libc.close_mounted(fd);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#ended) return;
+    try {
+      await this.unmount();
+    } catch {
+      await this.#flush();
+      await this.unmount({ lazy: true }).catch(() => {});
+      this.#session.stop();
+      await this.done;
+    }
+  }
+}

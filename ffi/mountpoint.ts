@@ -1,0 +1,134 @@
+/** What is to be looked at before mounting with FUSE, so that each obstacle has a message of its own. */
+
+import { CoverError } from "../crypto/errors.ts";
+import type { MountOptions } from "./mount.ts";
+
+function refusal(message: string, hint: string, cause?: unknown): CoverError {
+  return new CoverError("cannot-mount", message, { hint, cause });
+}
+
+/**
+ * Looks whether one can mount at `mountpoint`.
+ *
+ * @returns its canonical path.
+ * @throws {CoverError} cannot-mount: it is not there, not a directory, not empty, or what is left of a dead mount.
+ */
+export async function checkMountpoint(mountpoint: string, options: { nonempty: boolean }): Promise<string> {
+  const place = `Cannot mount at "${mountpoint}"`;
+  try {
+    const path = await Deno.realPath(mountpoint);
+    if (!(await Deno.stat(path)).isDirectory) {
+      throw refusal(`${place}: it is not a directory`, "name an empty directory");
+    }
+    if (options.nonempty) return path;
+    for await (const _ of Deno.readDir(path)) {
+      throw refusal(
+        `${place}: the directory is not empty`,
+        "name an empty directory, or mount over its contents with -o nonempty",
+      );
+    }
+    return path;
+  } catch (error) {
+    if (error instanceof CoverError) throw error;
+    const code = (error as { code?: string }).code;
+    if (error instanceof Deno.errors.NotFound) {
+      throw refusal(`${place}: there is no such directory`, `make it: mkdir "${mountpoint}"`, error);
+    }
+    if (code === "ENOTDIR") {
+      throw refusal(`${place}: it is not a directory`, "name an empty directory", error);
+    }
+    if (code === "ENOTCONN" || code === "ECONNABORTED" || /os error (107|103)/.test(String(error))) {
+      throw refusal(
+        `${place}: an earlier mount there is dead`,
+        `remove it: fusermount3 -u "${mountpoint}"`,
+        error,
+      );
+    }
+    throw refusal(
+      `${place}: ${error instanceof Error ? error.message : error}`,
+      "choose another directory",
+      error,
+    );
+  }
+}
+
+const FUSERMOUNT_DIRECTORIES = ["/usr/bin", "/bin", "/usr/local/bin"];
+
+async function exists(path: string): Promise<boolean> {
+  return await Deno.stat(path).then(() => true, () => false);
+}
+
+/** Looks for `fusermount3`, where libfuse does. */
+export async function findFusermount(): Promise<string | undefined> {
+  for (const directory of new Set([...FUSERMOUNT_DIRECTORIES, ...(Deno.env.get("PATH") ?? "").split(":")])) {
+    if (directory !== "" && await exists(`${directory}/fusermount3`)) return `${directory}/fusermount3`;
+  }
+  return undefined;
+}
+
+/**
+ * Looks whether this machine and this user can mount with FUSE.
+ *
+ * @throws {CoverError} cannot-mount: no `/dev/fuse`, no `fusermount3`, or `allow_other` is forbidden.
+ */
+export async function checkMachine(options: MountOptions): Promise<void> {
+  if (!await exists("/dev/fuse")) {
+    throw refusal(
+      "Cannot mount: there is no /dev/fuse",
+      "load the module: modprobe fuse; in a container: --device /dev/fuse --cap-add SYS_ADMIN",
+    );
+  }
+  if (Deno.uid() === 0) return;
+  if (await findFusermount() === undefined) {
+    throw refusal("Cannot mount: fusermount3 was not found", "install it: apt install fuse3");
+  }
+  if (options.allowOther || options.allowRoot) {
+    const settings = await Deno.readTextFile("/etc/fuse.conf").catch(() => "");
+    if (!/^\s*user_allow_other\s*$/m.test(settings)) {
+      const option = options.allowOther ? "allow_other" : "allow_root";
+      throw refusal(
+        `Cannot mount with ${option}: only root may`,
+        "have root add the line user_allow_other to /etc/fuse.conf",
+      );
+    }
+  }
+}
+
+/** `-o` options that go to the kernel as they are. */
+const KERNEL_OPTIONS = new Set(
+  ("async atime dev dirsync exec noatime nodev nodiratime noexec norelatime nostrictatime nosuid relatime rw " +
+    "strictatime suid sync").split(" "),
+);
+/** Those of `/etc/fstab` that concern others, and `nonempty`, which is looked at here. */
+const OTHER_OPTIONS = new Set(
+  "_netdev auto defaults noauto nofail nonempty nouser owner user users".split(" "),
+);
+
+function escaped(value: string): string {
+  return value.replaceAll("\0", "").replace(/[\\,]/g, "\\$&");
+}
+
+/**
+ * The `-o` argument for libfuse.
+ *
+ * @throws {CoverError} usage, for an option that is not known.
+ */
+export function mountArgument(options: MountOptions): string {
+  const list = ["default_permissions"];
+  if (options.readOnly) list.push("ro");
+  if (options.allowOther) list.push("allow_other");
+  else if (options.allowRoot) list.push("allow_root");
+  list.push(`fsname=${escaped(options.fsname ?? "coverfs")}`);
+  const subtype = options.subtype ?? "coverfs";
+  if (!/^[\w-]+$/.test(subtype)) throw new CoverError("usage", `Unusable subtype "${subtype}"`);
+  list.push(`subtype=${subtype}`);
+  for (const option of options.extra ?? []) {
+    if (KERNEL_OPTIONS.has(option)) list.push(option);
+    else if (!OTHER_OPTIONS.has(option) && !option.startsWith("x-")) {
+      throw new CoverError("usage", `Unknown mount option "${option}"`, {
+        hint: `known are: ${[...KERNEL_OPTIONS, "nonempty"].join(", ")}`,
+      });
+    }
+  }
+  return list.join(",");
+}

@@ -1,0 +1,557 @@
+/** The store on a server: what `net/` carries, as a {@linkcode BlockStore}. */
+import { CoverError } from "../../crypto/errors.ts";
+import { SEALED } from "../../crypto/sealer.ts";
+import {
+  type Connection,
+  FieldReader,
+  FieldWriter,
+  formatAddress,
+  identifyServer,
+  MAX_RUN,
+  NO_QUOTA,
+  Notice,
+  Op,
+  type Prover,
+  StatusError,
+  type TrustOptions,
+} from "../../net/mod.ts";
+import {
+  type BlockStore,
+  HEADER_BYTES,
+  type HeaderRegion,
+  type StoreMode,
+  type StoreSpace,
+  type StoreTraits,
+} from "../block/store.ts";
+import { Broken, Fenced, FsError } from "../errors.ts";
+import { type ContainerState, limited, RemoteLink, type WriterClaim } from "./remote_link.ts";
+import { entryBytes, type LogEntry, type Overlay, UnflushedLog } from "./remote_log.ts";
+
+/** How to open a store on a server. */
+export interface RemoteStoreOptions extends TrustOptions {
+  /** Host name or address, IPv6 without brackets. */
+  readonly host: string;
+  readonly port: number;
+  /** Name of the container there. */
+  readonly container: string;
+  readonly mode: StoreMode;
+  /** Secret, base64url; without one the token that `known` has for the server is used. */
+  readonly token?: string | undefined;
+  /** For "write" and "create": the writer session's id, 16 random bytes. */
+  readonly session?: Uint8Array | undefined;
+  /** For "write" and "create": the container's id, 16 bytes. */
+  readonly containerId?: Uint8Array | undefined;
+  /** For "write" and "create": proves the container's key. */
+  readonly prover?: Prover | undefined;
+  /** For "write": take the lease from a writer that still has it. */
+  readonly takeover?: boolean | undefined;
+  /** How long a read may wait for the server, in seconds; default 30. */
+  readonly waitSeconds?: number | undefined;
+  /** How long the server may be away with writes outstanding, in seconds; default 300. Then the store is broken. */
+  readonly outageSeconds?: number | undefined;
+  /** Time for one attempt to connect, in seconds; default 15. */
+  readonly connectSeconds?: number | undefined;
+  /** Keep-alive period, in seconds; default 10. */
+  readonly pingSeconds?: number | undefined;
+  /** Another writer wants the lease: commit, then close or go on reading; the server waits a few seconds. */
+  readonly onLeaseWanted?: (() => void) | undefined;
+  /** Readers: the container has changed; called once until the next refresh. */
+  readonly onChanged?: (() => void) | undefined;
+  /** The connection was cut, is there again, or is gone for good: for a person to be told. */
+  readonly onConnection?: ((state: "cut" | "restored" | "lost", reason?: CoverError) => void) | undefined;
+}
+
+/** How often in a row the server may fail an operation before the store is broken. */
+const MAX_FAULTS = 5;
+/** Blocks of one write request: small enough that urgent requests find gaps. */
+const WRITE_RUN = 256;
+const REGION: Readonly<Record<HeaderRegion, 0 | 1>> = { key: 0, super: 1 };
+
+/**
+ * Opens a container on a server.
+ *
+ * @throws {CoverError} "no-connection", "identity", "refused" (token or proof), "no-container", "busy" (another
+ * writer), "usage" (name, or "create" of a container that exists), "unsupported"
+ */
+export async function openRemoteStore(options: RemoteStoreOptions): Promise<RemoteStore> {
+  const { host, port, mode, known } = options;
+  const address = { host, port };
+  const token = options.token ?? (await known?.find(address))?.token;
+  if (token === undefined) {
+    throw new CoverError("refused", `No token is known for ${formatAddress(address)}`, {
+      hint: "Use the link that the server printed once; it is remembered then",
+    });
+  }
+  const connectSeconds = options.connectSeconds ?? 15;
+  const never = new AbortController().signal;
+  const identity = await limited(
+    connectSeconds,
+    never,
+    (signal) => identifyServer(address, { ...options, signal }),
+  );
+  const { container } = options;
+  const store = new RemoteStore(options, { address, identity, token, container, connectSeconds });
+  try {
+    await store.start(mode === "create" ? claimOf(options) : undefined);
+    await known?.remember(
+      address,
+      identity.kind === "pinned" ? { token, fingerprint: identity.fingerprint } : { token },
+    );
+    if (mode === "write") await store.upgrade({ ...claimOf(options), takeover: options.takeover });
+    return store;
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
+}
+
+function claimOf(options: RemoteStoreOptions): WriterClaim {
+  const { prover, containerId, session } = options;
+  if (prover === undefined || containerId === undefined || session === undefined) {
+    throw new CoverError(
+      "usage",
+      `Cannot open to ${options.mode}: prover, container id and session are needed`,
+    );
+  }
+  return { prover, containerId, session };
+}
+
+/** A container on a server. Made by {@linkcode openRemoteStore}. */
+export class RemoteStore implements BlockStore {
+  readonly traits: StoreTraits = {
+    atomicFlush: false,
+    preallocates: true,
+    runBlocks: WRITE_RUN,
+    commitSeconds: 5,
+  };
+  readonly #options: RemoteStoreOptions;
+  readonly #link: RemoteLink;
+  readonly #log = new UnflushedLog();
+  readonly #waitMilliseconds: number;
+  /** The connection that holds the lease; undefined while there is none. */
+  #writer: Connection | undefined;
+  #writing = false;
+  /** Why nothing can be written any more. */
+  #failure: CoverError | undefined;
+  #closed = false;
+  /** Bytes and requests that were sent on the present connection and not answered. */
+  #inFlight = { bytes: 0, requests: 0 };
+  #window = 0;
+  #blocks = 0;
+  #changes = -1;
+  /** Failures of the server since the last flush that succeeded. */
+  #faults = 0;
+  #wasCut = false;
+  #outage: ReturnType<typeof setTimeout> | undefined;
+  #pressed: { resolve: () => void; reject: (error: unknown) => void }[] = [];
+
+  /** Use {@linkcode openRemoteStore}. */
+  constructor(
+    options: RemoteStoreOptions,
+    link: Omit<ConstructorParameters<typeof RemoteLink>[0], "pingSeconds">,
+  ) {
+    this.#options = options;
+    this.#waitMilliseconds = (options.waitSeconds ?? 30) * 1000;
+    this.#link = new RemoteLink({ ...link, pingSeconds: options.pingSeconds ?? 10 }, {
+      up: (connection, state) => this.#up(connection, state),
+      down: (reason) => this.#down(reason),
+      fenced: (cause) => this.#fail(new Fenced("Another writer has taken the container over", { cause })),
+      failed: (error) => this.#lost(error),
+      notice: (kind) => this.#notice(kind),
+    });
+  }
+
+  /** Frames sent so far, on all connections of this store; PINGs count too. */
+  get framesSent(): number {
+    return this.#link.framesSent;
+  }
+
+  /** Makes the first connection: opens the container, or creates it and holds its lease. */
+  async start(creation?: WriterClaim): Promise<void> {
+    this.#writing = creation !== undefined;
+    await this.#link.open(creation);
+  }
+
+  /**
+   * Turns a store that was opened to read into one that writes: takes the lease with the proof of the container's
+   * key. What was read before may be out of date then.
+   *
+   * @throws {CoverError} "busy" if another writer has the lease, "refused" if token or proof are not admitted; the
+   * store can go on reading
+   */
+  async upgrade(claim: WriterClaim & { readonly takeover?: boolean | undefined }): Promise<void> {
+    if (this.#writing) throw new CoverError("usage", "The store is open to write already");
+    const { prover, containerId, session } = claim;
+    await this.#link.ready(this.#waitMilliseconds);
+    const state = await this.#link.claim({ prover, containerId, session }, claim.takeover === true);
+    this.#writing = true;
+    const connection = this.#link.connection;
+    if (connection !== undefined) this.#up(connection, state);
+  }
+
+  // ---- reading ----
+
+  read(position: number, count: number): Promise<Uint8Array> {
+    const overlay = this.#log.overlay(position, count);
+    return overlay === undefined ? this.#readRemote(position, count) : this.#readAround(overlay, position);
+  }
+
+  async #readAround(overlay: Overlay, position: number): Promise<Uint8Array> {
+    const missing = overlay.missing();
+    if (missing !== undefined) {
+      overlay.fill(
+        missing.first,
+        await this.#readRemote(position + missing.first, missing.end - missing.first),
+      );
+    }
+    return overlay.bytes;
+  }
+
+  async #readRemote(position: number, count: number): Promise<Uint8Array> {
+    if (count <= MAX_RUN) return await this.#readRun(position, count);
+    const bytes = new Uint8Array(count * SEALED);
+    const parts: Promise<void>[] = [];
+    for (let at = 0; at < count; at += MAX_RUN) {
+      parts.push(
+        this.#readRun(position + at, Math.min(MAX_RUN, count - at)).then((run) =>
+          bytes.set(run, at * SEALED)
+        ),
+      );
+    }
+    await Promise.all(parts);
+    return bytes;
+  }
+
+  async #readRun(position: number, count: number): Promise<Uint8Array> {
+    return padded(
+      await this.#ask(Op.read, new FieldWriter(12).u64(position).u32(count).bytes),
+      count * SEALED,
+    );
+  }
+
+  async readHeader(region: HeaderRegion, copy: 0 | 1): Promise<Uint8Array> {
+    const here = this.#log.header(REGION[region] * 2 + copy);
+    if (here !== undefined) return here;
+    return padded(await this.#ask(Op.readHeader, Uint8Array.of(REGION[region], copy)), HEADER_BYTES[region]);
+  }
+
+  async size(): Promise<number> {
+    if (this.#writing && this.#failure === undefined) return this.#blocks;
+    const body = new FieldReader(await this.#ask(Op.size));
+    return body.u64();
+  }
+
+  async space(): Promise<StoreSpace> {
+    const body = new FieldReader(await this.#ask(Op.space));
+    const disk = body.u64();
+    const quota = body.u64();
+    const size = await this.size();
+    const free = Math.min(disk, Math.max(0, quota - size));
+    return {
+      free: disk === NO_QUOTA && quota === NO_QUOTA ? Infinity : free,
+      quota: quota === NO_QUOTA ? Infinity : quota,
+    };
+  }
+
+  async refresh(): Promise<boolean> {
+    if (this.#writing && this.#failure === undefined) return false;
+    const body = new FieldReader(await this.#ask(Op.size));
+    body.u64();
+    const before = this.#changes;
+    this.#changes = body.u64();
+    return this.#changes !== before;
+  }
+
+  /** Asks the server, on as many connections as it takes, for a bounded time. */
+  async #ask(operation: Op, fields?: Uint8Array): Promise<Uint8Array> {
+    const deadline = performance.now() + this.#waitMilliseconds;
+    for (;;) {
+      const connection = this.#link.connection ?? await this.#link.ready(deadline - performance.now());
+      try {
+        return await this.#beforeDeadline(connection.request(operation, fields), deadline);
+      } catch (error) {
+        if (error instanceof StatusError && error.status !== "shutdown") {
+          throw new FsError("EIO", `Cannot read from the server: ${error.message}`, { cause: error });
+        }
+        if (performance.now() >= deadline || this.#closed) throw error;
+        this.#link.drop(connection); // it is going down, if it has not ended already
+        await connection.ended;
+      }
+    }
+  }
+
+  #beforeDeadline<T>(answer: Promise<T>, deadline: number): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const late = () => reject(new CoverError("no-connection", "The server does not answer"));
+      const timer = setTimeout(late, Math.max(0, deadline - performance.now()));
+      answer.then(resolve, reject).finally(() => clearTimeout(timer));
+    });
+  }
+
+  // ---- writing ----
+
+  write(position: number, bytes: Uint8Array): Promise<void> | void {
+    const refusal = this.#refusal();
+    if (refusal !== undefined) return Promise.reject(refusal);
+    const count = bytes.length / SEALED;
+    if (!Number.isInteger(count) || count < 1) throw new RangeError("Not a whole number of sealed blocks");
+    for (let at = 0; at < count; at += WRITE_RUN) {
+      const run = Math.min(WRITE_RUN, count - at);
+      this.#append(Op.write, new FieldWriter(8).u64(position + at).bytes, {
+        payload: bytes.subarray(at * SEALED, (at + run) * SEALED),
+        position: position + at,
+        count: run,
+      });
+    }
+    this.#blocks = Math.max(this.#blocks, position + count);
+    return this.#pressure();
+  }
+
+  writeHeader(region: HeaderRegion, copy: 0 | 1, bytes: Uint8Array): Promise<void> | void {
+    const refusal = this.#refusal();
+    if (refusal !== undefined) return Promise.reject(refusal);
+    if (bytes.length !== HEADER_BYTES[region]) {
+      throw new RangeError(`Not a ${region} header: ${bytes.length} bytes`);
+    }
+    const position = REGION[region] * 2 + copy;
+    this.#append(Op.writeHeader, Uint8Array.of(REGION[region], copy), { payload: bytes, position });
+    return this.#pressure();
+  }
+
+  discard(position: number, count: number): void {
+    if (this.#refusal() === undefined) {
+      this.#append(Op.discard, new FieldWriter(16).u64(position).u64(count).bytes);
+    }
+  }
+
+  async truncate(blocks: number): Promise<void> {
+    await this.#executed(Op.truncate, new FieldWriter(8).u64(blocks).bytes, () => {
+      this.#blocks = Math.min(this.#blocks, blocks);
+      return { position: blocks };
+    });
+  }
+
+  async reserve(blocks: number): Promise<void> {
+    await this.#executed(Op.reserve, new FieldWriter(8).u64(blocks).bytes);
+    this.#blocks = Math.max(this.#blocks, blocks);
+  }
+
+  async flush(): Promise<void> {
+    if (this.#log.length === 0 && this.#failure === undefined) return;
+    await this.#executed(Op.flush, new Uint8Array(0));
+  }
+
+  /** Appends an operation and waits until the server has executed it. */
+  #executed(operation: Op, fields: Uint8Array, before?: () => Partial<LogEntry>): Promise<void> {
+    const refusal = this.#refusal();
+    if (refusal !== undefined) return Promise.reject(refusal);
+    return new Promise((resolve, reject) => {
+      this.#append(operation, fields, { ...before?.(), settle: { resolve, reject } });
+    });
+  }
+
+  #refusal(): Error | undefined {
+    if (this.#failure !== undefined) return this.#failure;
+    return this.#writing ? undefined : new FsError("EROFS", "The store is open to read");
+  }
+
+  #append(operation: Op, fields: Uint8Array, rest: Partial<LogEntry> = {}): void {
+    this.#log.append({ position: 0, count: 0, ...rest, operation, fields, answered: false });
+    if (this.#writer === undefined) this.#startOutage();
+    else this.#pump();
+  }
+
+  /** A promise while more waits to be answered than two windows hold. */
+  #pressure(): Promise<void> | void {
+    if (this.#log.unanswered <= 2 * this.#window) return;
+    return new Promise((resolve, reject) => this.#pressed.push({ resolve, reject }));
+  }
+
+  /** Sends what the credit allows. */
+  #pump(): void {
+    const connection = this.#writer;
+    if (connection === undefined || this.#failure !== undefined) return;
+    for (let entry = this.#log.peek(); entry !== undefined; entry = this.#log.peek()) {
+      const { bytes, requests } = this.#inFlight;
+      if (
+        requests > 0 && (bytes + entryBytes(entry) > this.#window || requests >= connection.maxRequests / 2)
+      ) return;
+      this.#log.sent();
+      this.#send(connection, entry);
+    }
+  }
+
+  #send(connection: Connection, entry: LogEntry): void {
+    const flight = this.#inFlight;
+    flight.bytes += entryBytes(entry);
+    flight.requests++;
+    connection.request(entry.operation, entry.fields, { payload: entry.payload, bulk: true }).then(() => {
+      if (connection === this.#writer) this.#answered(entry);
+    }, (error) => {
+      if (connection === this.#writer) this.#refused(connection, entry, error);
+    });
+  }
+
+  #answered(entry: LogEntry): void {
+    this.#inFlight.bytes -= entryBytes(entry);
+    this.#inFlight.requests--;
+    this.#log.answered(entry);
+    clearTimeout(this.#outage); // only now: a server that takes connections and drops them is away as well
+    this.#outage = undefined;
+    if (entry.operation === Op.flush) {
+      this.#faults = 0;
+      this.#log.cover(entry);
+    }
+    settle(entry);
+    if (this.#log.unanswered <= this.#window) {
+      for (const { resolve } of this.#pressed.splice(0)) {
+        resolve();
+      }
+    }
+    this.#pump();
+  }
+
+  #refused(connection: Connection, entry: LogEntry, error: unknown): void {
+    if (!(error instanceof StatusError)) return; // the connection has ended; the link tells
+    this.#inFlight.bytes -= entryBytes(entry);
+    this.#inFlight.requests--;
+    const room = error.status === "noSpace" || error.status === "quota";
+    if (room && entry.operation === Op.reserve && entry.settle !== undefined) {
+      this.#log.remove(entry);
+      settle(entry, roomError(error));
+      return this.#pump();
+    }
+    switch (error.status) {
+      case "fenced":
+        this.#link.disclaim();
+        return this.#fail(new Fenced("Another writer has taken the container over", { cause: error }));
+      case "failure":
+        if (++this.#faults > MAX_FAULTS) break;
+        return this.#link.drop(connection);
+      case "broken":
+      case "shutdown":
+        return this.#link.drop(connection);
+    }
+    this.#fail(
+      new Broken(`The server cannot write: ${error.message}`, { cause: room ? roomError(error) : error }),
+    );
+  }
+
+  // ---- the connection ----
+
+  #up(connection: Connection, state: ContainerState): void {
+    this.#window = connection.window;
+    if (!this.#writing || this.#failure !== undefined) {
+      if (this.#changes < 0) this.#changes = state.changes;
+    } else {
+      this.#writer = connection;
+      this.#inFlight = { bytes: 0, requests: 0 };
+      if (this.#log.length === 0) this.#blocks = state.blocks;
+      this.#log.rewind();
+      this.#pump();
+    }
+    if (this.#wasCut) this.#options.onConnection?.("restored");
+    this.#wasCut = false;
+  }
+
+  #down(reason: CoverError): void {
+    this.#writer = undefined;
+    this.#wasCut = true;
+    if (this.#log.length > 0) this.#startOutage();
+    this.#options.onConnection?.("cut", reason);
+  }
+
+  /** From now on the server has a bounded time to come back before what was written is given up. */
+  #startOutage(): void {
+    if (this.#outage !== undefined || this.#failure !== undefined || !this.#writing || this.#closed) return;
+    const seconds = this.#options.outageSeconds ?? 300;
+    const cause = new CoverError("no-connection", "No connection to the server");
+    this.#outage = setTimeout(
+      () =>
+        this.#fail(
+          new Broken(`The server was away for ${seconds} s: what was not flushed is lost`, { cause }),
+        ),
+      seconds * 1000,
+    );
+  }
+
+  #lost(error: CoverError): void {
+    this.#fail(new Broken(`The server is lost: ${error.message}`, { cause: error }));
+    this.#options.onConnection?.("lost", error);
+  }
+
+  /** Nothing is written any more; reading goes on. */
+  #fail(failure: CoverError): void {
+    if (this.#failure !== undefined || !this.#writing) return;
+    this.#failure = failure;
+    // The caller may use its buffers again once it was told, so nothing of them may leave any more.
+    if (this.#writer !== undefined && this.#inFlight.requests > 0) this.#link.drop(this.#writer);
+    this.#writer = undefined;
+    this.#link.disclaim();
+    clearTimeout(this.#outage);
+    this.#giveUp(failure);
+  }
+
+  #giveUp(reason: CoverError): void {
+    for (const entry of this.#log.clear()) settle(entry, reason);
+    for (const { reject } of this.#pressed.splice(0)) reject(reason);
+  }
+
+  #notice(kind: number): void {
+    if (kind === Notice.leaseWanted) this.#options.onLeaseWanted?.();
+    else if (kind === Notice.changed) this.#options.onChanged?.();
+  }
+
+  /**
+   * Deletes the container from the server, if this store holds its lease and its token has the role `create`.
+   * Nothing can be written afterwards.
+   *
+   * @throws {CoverError} "refused", "no-connection"; {Fenced}
+   */
+  async remove(): Promise<void> {
+    const refusal = this.#refusal();
+    if (refusal !== undefined) throw refusal;
+    const connection = await this.#link.ready(this.#waitMilliseconds);
+    await connection.request(Op.remove, undefined, { bulk: true });
+    this.#fail(new Broken("The container was removed"));
+  }
+
+  async close(): Promise<void> {
+    if (!this.#closed) {
+      this.#closed = true;
+      clearTimeout(this.#outage);
+      const closing = this.#link.close();
+      this.#failure ??= new Broken("The store is closed");
+      await closing;
+      this.#writer = undefined;
+      this.#giveUp(this.#failure);
+    }
+    await this.#link.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+function settle(entry: LogEntry, error?: unknown): void {
+  const waiting = entry.settle;
+  entry.settle = undefined;
+  if (error === undefined) waiting?.resolve();
+  else waiting?.reject(error);
+}
+
+function roomError(error: StatusError): FsError {
+  return new FsError(error.status === "quota" ? "EDQUOT" : "ENOSPC", error.message, { cause: error });
+}
+
+/** What the server left out at the end reads as zeros; what it sent too much is a fault. */
+function padded(bytes: Uint8Array, length: number): Uint8Array {
+  if (bytes.length === length) return bytes;
+  if (bytes.length > length) {
+    throw new FsError("EIO", "Cannot read from the server: it answers more than was asked");
+  }
+  const whole = new Uint8Array(length);
+  whole.set(bytes);
+  return whole;
+}

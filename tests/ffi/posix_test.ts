@@ -1,0 +1,53 @@
+import assert from "node:assert/strict";
+import type { MountOptions } from "../../ffi/mod.ts";
+import type { Filesystem } from "../../fs/filesystem.ts";
+import { delayed } from "../model/delayed_filesystem.ts";
+import { MemoryFilesystem } from "../model/memory_filesystem.ts";
+import { checksFor, runCheck } from "../mounted/posix_checks.ts";
+import { testMount } from "./mounts.ts";
+
+/** How many checks run at a time: they come from different processes, as requests do in life. */
+const AT_ONCE = 4;
+
+async function checkAll(
+  filesystem: Filesystem,
+  options: MountOptions,
+  can: { holes?: boolean; mapping?: boolean },
+) {
+  await using test = await testMount(filesystem, options);
+  const checks = checksFor({
+    root: Deno.uid() === 0,
+    holes: can.holes ?? true,
+    mapping: can.mapping ?? true,
+  });
+  const failures: string[] = [];
+  const next = checks[Symbol.iterator]();
+  await Promise.all(Array.from({ length: AT_ONCE }, async () => {
+    for (const [name, check] of next) {
+      await runCheck(check, test.directory).catch((error) => failures.push(`${name}: ${error.message}`));
+    }
+  }));
+  assert.deepEqual(failures, []);
+  assert.deepEqual(test.logged, []);
+}
+
+async function checkMemory(
+  options: MountOptions,
+  can: { holes?: boolean; mapping?: boolean; late?: boolean } = {},
+) {
+  const filesystem = new MemoryFilesystem();
+  await checkAll(can.late ? delayed(filesystem) : filesystem, options, can);
+  assert.deepEqual(filesystem.held, { inodes: 0, references: 0 }, "references are left behind");
+  assert.equal(filesystem.inodeCount, 1, "inodes are left behind");
+}
+
+Deno.test("a mount does what programs expect of a filesystem", () => checkMemory({}));
+
+Deno.test("a mount does so when the kernel remembers nothing and answers come late", () =>
+  checkMemory({ entryTimeout: 0, attrTimeout: 0 }, { late: true }));
+
+Deno.test("a mount does so with the kernel's write-back cache", () =>
+  checkMemory({ writebackCache: true }, { holes: false }));
+
+Deno.test("a mount does so without the kernel's page cache", () =>
+  checkMemory({ directIo: true }, { mapping: false }));
