@@ -196,8 +196,8 @@ class LibfuseMount implements Mounted {
       await this.unmount();
     } catch {
       await this.#flush();
-      await this.unmount({ lazy: true }).catch(() => {});
-      this.#session.stop();
+      const detached = await this.unmount({ lazy: true }).then(() => true, () => false);
+      if (!this.#ended) this.#session.stop({ detached });
       await this.done;
     }
   }

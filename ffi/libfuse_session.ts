@@ -54,6 +54,7 @@ export class Session {
   #unanswered = 0;
   #drained: (() => void) | undefined;
   #stopping = false;
+  #detached = false;
   #spin = SPIN_MAX;
 
   constructor(parts: SessionParts) {
@@ -229,10 +230,15 @@ export class Session {
     return -EAGAIN;
   }
 
-  /** Ends {@linkcode run} soon, though the filesystem is still mounted. */
-  stop(): void {
+  /**
+   * Ends {@linkcode run} soon, though the filesystem is still in use.
+   *
+   * @param options `detached`: it is no longer in the tree, so that there is nothing to unmount in the end
+   */
+  stop(options: { detached: boolean }): void {
     if (this.#stopping) return;
     this.#stopping = true;
+    this.#detached = options.detached;
     this.#parts.library.libc.write(this.#wakeup, new BigUint64Array([1n]), 8n);
   }
 
@@ -244,7 +250,7 @@ export class Session {
     const { library: { fuse, libc } } = this.#parts;
     if (this.#pointer !== null) {
       fuse.fuse_session_exit(this.#pointer);
-      fuse.fuse_session_unmount(this.#pointer);
+      if (!this.#detached) fuse.fuse_session_unmount(this.#pointer);
       fuse.fuse_session_destroy(this.#pointer);
       this.#pointer = null;
     }

@@ -177,9 +177,9 @@ async function replay(
       if (entry.first > pointer.start) chunks.push(chunkOf(entry));
       continue;
     }
-    const fromHead = index.head !== undefined && index.head.first > entry.headCommit &&
-      index.head.first >= entry.first && index.head.first <= last + 1;
-    const chunk = fromHead ? index.head! : chunkOf(entry);
+    // The session that wrote the checkpoint began a chunk for it: what stands before is not needed.
+    const own = index.head !== undefined && equalConstantTime(entry.id, pointer.session);
+    const chunk = own && index.head!.position !== entry.head ? index.head! : chunkOf(entry);
     if (chunk.first !== last + 1) {
       notes.journalDamage = `The journal lacks the commits ${last + 1} to ${chunk.first - 1}`;
       continue;
@@ -445,7 +445,7 @@ export class Container implements AsyncDisposable {
     this.#chunks.push({ ...chunk, first: session.first });
     const closed = superblock.sessions
       .map((entry) => entry.last === undefined ? { ...entry, last: this.#last } : entry)
-      .filter((entry) => entry.last >= entry.first);
+      .filter((entry) => entry.last! >= entry.first);
     const entry: SessionEntry = {
       ...session,
       last: undefined,
@@ -583,7 +583,7 @@ export class Container implements AsyncDisposable {
         current: written.pointer,
         previous: current,
         sessions: sessions.filter((entry) => entry.last === undefined || entry.last > current.start)
-          .map((entry) => this.#withHead(entry, current.start)),
+          .map((entry) => this.#withHead(entry, current)),
       });
       this.#previousRuns = this.#currentRuns;
       this.#currentRuns = written.runs;
@@ -609,11 +609,10 @@ export class Container implements AsyncDisposable {
     this.space.expect(chunk, this.checkpointBlocks + this.journalBlocks);
   }
 
-  /** A session that began before the previous checkpoint is needed only from that one's first chunk on. */
-  #withHead(entry: SessionEntry, start: CommitNumber): SessionEntry {
+  /** The session that wrote the checkpoint which becomes the previous one is needed from that one's chunk on. */
+  #withHead(entry: SessionEntry, previous: CheckpointPointer): SessionEntry {
     const head = this.#currentHead;
-    if (head === undefined || head.first !== start + 1 || head.first <= entry.headCommit) return entry;
-    if (entry.last !== undefined && entry.last < head.first) return entry;
+    if (head === undefined || !equalConstantTime(entry.id, previous.session)) return entry;
     return { ...entry, head: head.position, headBlocks: head.count, headCommit: head.first };
   }
 

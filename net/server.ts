@@ -1,7 +1,7 @@
 /** `coverfs serve`: listens, admits, limits, and ends in order. */
 import { readFile } from "node:fs/promises";
 import { CoverError } from "../crypto/errors.ts";
-import { readTextIfThere, writeFileAtomic } from "./atomic_file.ts";
+import { errorCode, readTextIfThere, writeFileAtomic } from "./atomic_file.ts";
 import { blocksIn } from "./backing.ts";
 import { Budget } from "./budget.ts";
 import { certificateHash, type CertificatePair, makeCertificate } from "./certificate.ts";
@@ -10,6 +10,7 @@ import { DEFAULT_CONTAINER, DEFAULT_PORT, isContainerName, NO_QUOTA, StatusError
 import { type BackingRoot, FolderRoot, RamRoot } from "./root.ts";
 import { ServedContainer } from "./served_container.ts";
 import { ServerConnection, type ServerState } from "./server_connection.ts";
+import { listenTls, type TlsListener, type TlsStream } from "./tls_listener.ts";
 import { toBase64Url } from "./text.ts";
 import { Tokens } from "./tokens.ts";
 
@@ -67,9 +68,6 @@ export interface ServeOptions {
 
 /** A running server. */
 export class Server implements AsyncDisposable {
-  /** Where it listens. */
-  readonly hostname: string;
-  readonly port: number;
   /** SHA-256 of its certificate, base64url. */
   readonly fingerprint: string;
   /** Whether the certificate is the server's own: it is then pinned, and links carry its fingerprint. */
@@ -77,7 +75,7 @@ export class Server implements AsyncDisposable {
   /** The token with role `create` that the first start made, base64url; undefined at later starts. */
   readonly firstToken: string | undefined;
   readonly tokens: Tokens;
-  readonly #listener: Deno.TlsListener;
+  #listener: TlsListener | undefined;
   readonly #root: BackingRoot;
   readonly #limits: ServerLimits;
   readonly #state: ServerState;
@@ -85,12 +83,10 @@ export class Server implements AsyncDisposable {
   readonly #containers = new Map<string, ServedContainer>();
   readonly #connections = new Map<ServerConnection, Promise<void>>();
   readonly #sweeper: ReturnType<typeof setInterval>;
-  readonly #accepting: Promise<void>;
   #ending: Promise<void> | undefined;
 
   /** Use {@linkcode serve}. */
   constructor(parts: {
-    listener: Deno.TlsListener;
     root: BackingRoot;
     tokens: Tokens;
     firstToken: string | undefined;
@@ -100,14 +96,10 @@ export class Server implements AsyncDisposable {
     const { options } = parts;
     const limits = { ...DEFAULT_LIMITS, ...options.limits };
     const quota = options.maxContainerBytes === undefined ? NO_QUOTA : blocksIn(options.maxContainerBytes);
-    const address = parts.listener.addr as Deno.NetAddr;
-    this.hostname = address.hostname;
-    this.port = address.port;
     this.fingerprint = toBase64Url(parts.certificateHash);
     this.ownCertificate = options.certificateFiles === undefined;
     this.firstToken = parts.firstToken;
     this.tokens = parts.tokens;
-    this.#listener = parts.listener;
     this.#root = parts.root;
     this.#limits = limits;
     this.#log = options.log ?? (() => {});
@@ -136,7 +128,6 @@ export class Server implements AsyncDisposable {
     };
     const shortest = Math.min(limits.handshakeSeconds, limits.idleSeconds, 4);
     this.#sweeper = setInterval(() => this.#sweep(), shortest * 250);
-    this.#accepting = this.#accept();
   }
 
   /** How many connections there are. */
@@ -156,24 +147,24 @@ export class Server implements AsyncDisposable {
     return formatLink({ host, port: this.port, name, token, ...pin });
   }
 
-  async #accept(): Promise<void> {
-    for (;;) {
-      let conn: Deno.TlsConn;
-      try {
-        conn = await this.#listener.accept();
-      } catch (error) {
-        if (this.#ending !== undefined) return;
-        this.#log(`Cannot accept a connection: ${(error as Error).message}`);
-        await new Promise((resolve) => setTimeout(resolve, 50)); // out of descriptors, for example
-        continue;
-      }
-      if (this.#connections.size >= this.#limits.connections || this.#ending !== undefined) {
-        conn.close();
-        continue;
-      }
-      const connection = new ServerConnection(conn, this.#state);
+  /** Begins to listen; called once, by {@linkcode serve}. */
+  async listen(pair: CertificatePair, address: { hostname: string; port: number }): Promise<void> {
+    const { connections, handshakeSeconds } = this.#limits;
+    const accept = (stream: TlsStream) => {
+      if (this.#ending !== undefined) return stream.close();
+      const connection = new ServerConnection(stream, this.#state);
       this.#connections.set(connection, connection.run().finally(() => this.#connections.delete(connection)));
-    }
+    };
+    this.#listener = await listenTls({ ...address, pair, connections, handshakeSeconds, accept });
+  }
+
+  /** Address it listens on. */
+  get hostname(): string {
+    return this.#listener?.hostname ?? "";
+  }
+  /** Port it listens on. */
+  get port(): number {
+    return this.#listener?.port ?? 0;
   }
 
   /** Ends connections that took too long. */
@@ -195,7 +186,7 @@ export class Server implements AsyncDisposable {
   }
 
   async #shutdown(): Promise<void> {
-    this.#listener.close();
+    this.#listener?.stop();
     const running = [...this.#connections];
     let timer: ReturnType<typeof setTimeout> | undefined;
     const limit = new Promise<void>((resolve) => {
@@ -205,7 +196,7 @@ export class Server implements AsyncDisposable {
     clearTimeout(timer);
     for (const [connection] of running) connection.end();
     await Promise.all(running.map(([, run]) => run));
-    await this.#accepting;
+    await this.#listener?.end();
     clearInterval(this.#sweeper);
     for (const container of this.#containers.values()) {
       try {
@@ -237,32 +228,30 @@ export async function serve(options: ServeOptions = {}): Promise<Server> {
     const firstToken = (await tokens.list()).length === 0 ? await tokens.add("first", "create") : undefined;
     const root = folder ?? new RamRoot();
     const hash = await certificateHash(pair.certificate);
-    const listener = listen(pair, options);
-    return new Server({
-      listener,
+    const server = new Server({
       root: options.decorate?.(root) ?? root,
       tokens,
       firstToken,
       certificateHash: hash,
       options,
     });
+    await listen(server, pair, options);
+    return server;
   } catch (error) {
     await folder?.close();
     throw error;
   }
 }
 
-function listen(pair: CertificatePair, options: ServeOptions): Deno.TlsListener {
+async function listen(server: Server, pair: CertificatePair, options: ServeOptions): Promise<void> {
   const { hostname = "0.0.0.0", port = DEFAULT_PORT } = options;
   try {
-    return Deno.listenTls({ hostname, port, cert: pair.certificate, key: pair.key });
+    await server.listen(pair, { hostname, port });
   } catch (cause) {
-    if (cause instanceof Deno.errors.AddrInUse) {
-      throw new CoverError("busy", `Cannot listen on ${hostname} port ${port}: it is in use`, { cause });
-    }
-    throw new CoverError("usage", `Cannot listen on ${hostname} port ${port}: ${(cause as Error).message}`, {
-      cause,
-    });
+    await server.shutdown();
+    const why = errorCode(cause) === "EADDRINUSE" ? "it is in use" : (cause as Error).message;
+    const kind = errorCode(cause) === "EADDRINUSE" ? "busy" : "usage";
+    throw new CoverError(kind, `Cannot listen on ${hostname} port ${port}: ${why}`, { cause });
   }
 }
 

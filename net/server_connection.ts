@@ -1,6 +1,6 @@
 /** One connection at the server: reads requests, checks their bounds and rights, answers. */
 import { Budget } from "./budget.ts";
-import { blocksIn, HEADER_AT } from "./backing.ts";
+import { blocksIn } from "./backing.ts";
 import { buildFrame, type Frame, FRAME_HEAD, FrameReader, FrameWriter, putFrameHead } from "./frames.ts";
 import { errorCode } from "./atomic_file.ts";
 import { proofMessage, verifyProof } from "./proof.ts";
@@ -24,7 +24,9 @@ import {
   WIRE_BLOCK,
 } from "./protocol.ts";
 import type { BackingRoot } from "./root.ts";
+import { readHeaderTarget, readOrdered, readPosition } from "./server_requests.ts";
 import type { Party, ServedContainer } from "./served_container.ts";
+import type { TlsStream } from "./tls_listener.ts";
 import type { Tokens } from "./tokens.ts";
 import { FieldReader, FieldWriter } from "./wire.ts";
 
@@ -53,12 +55,9 @@ const NOTHING = new Uint8Array(0);
 const URGENT = 4096;
 /** What a request costs besides its body, in bytes. */
 const OVERHEAD = 256;
-/** First position that no container can have, so that byte offsets stay exact. */
-const POSITION_END = Math.floor(Number.MAX_SAFE_INTEGER / WIRE_BLOCK) - MAX_RUN;
-
 /** Serves one connection until it ends. */
 export class ServerConnection implements Party {
-  readonly #conn: Deno.Conn;
+  readonly #conn: TlsStream;
   readonly #server: ServerState;
   readonly #reader: FrameReader;
   readonly #writer: FrameWriter;
@@ -80,7 +79,7 @@ export class ServerConnection implements Party {
   readonly openedAt = performance.now();
   lastHeard = this.openedAt;
 
-  constructor(conn: Deno.Conn, server: ServerState) {
+  constructor(conn: TlsStream, server: ServerState) {
     this.#conn = conn;
     this.#server = server;
     this.#reader = new FrameReader(conn, MAX_BODY_GREETING);
@@ -137,11 +136,7 @@ export class ServerConnection implements Party {
     if (this.#ended) return;
     this.#ended = true;
     this.#writer.stop();
-    try {
-      this.#conn.close();
-    } catch {
-      // closed already
-    }
+    this.#conn.close();
   }
 
   /** Finishes the requests that have arrived, refuses later ones, and ends the connection. */
@@ -309,58 +304,9 @@ export class ServerConnection implements Party {
         return framed(await this.#opened().readHeader(region, copy));
       }
       default:
-        return await this.#ordered(frame.operation, body);
+        await readOrdered(frame.operation, body)(this.#opened(), this.#writing(), this);
+        return framed(NOTHING);
     }
-  }
-
-  /** The operations that run in arrival order: they are queued here before anything is awaited. */
-  async #ordered(operation: number, body: FieldReader): Promise<Uint8Array> {
-    switch (operation) {
-      case Op.write: {
-        const position = readPosition(body);
-        const bytes = body.rest();
-        if (bytes.length < WIRE_BLOCK || bytes.length % WIRE_BLOCK !== 0) {
-          throw new ProtocolError("WRITE is not of whole blocks");
-        }
-        await this.#opened().write(this.#writing(), position, bytes);
-        break;
-      }
-      case Op.writeHeader: {
-        const target = readHeaderTarget(body);
-        const bytes = body.rest();
-        if (bytes.length !== HEADER_AT[target.region]!.bytes) {
-          throw new ProtocolError("WRITE_HEADER of a wrong length");
-        }
-        await this.#opened().writeHeader(this.#writing(), target, bytes);
-        break;
-      }
-      case Op.discard:
-        readPosition(body);
-        body.u64();
-        body.end();
-        // Files have no portable way to punch holes, so nothing is given back; the order of checks stays.
-        await this.#opened().ordered(this.#writing(), () => Promise.resolve());
-        break;
-      case Op.truncate: {
-        const blocks = readPosition(body);
-        body.end();
-        await this.#opened().truncate(this.#writing(), blocks);
-        break;
-      }
-      case Op.reserve: {
-        const blocks = readPosition(body);
-        body.end();
-        await this.#opened().reserve(this.#writing(), blocks);
-        break;
-      }
-      case Op.flush:
-        body.end();
-        await this.#opened().flush(this.#writing(), this);
-        break;
-      default:
-        throw new ProtocolError(`Unknown operation ${operation}`);
-    }
-    return framed(NOTHING);
   }
 
   async #hello(body: FieldReader): Promise<Uint8Array> {
@@ -529,17 +475,4 @@ function framed(body: Uint8Array): Uint8Array {
   const frame = new Uint8Array(FRAME_HEAD + body.length);
   frame.set(body, FRAME_HEAD);
   return frame;
-}
-
-function readPosition(body: FieldReader): number {
-  const position = body.u64();
-  if (position > POSITION_END) throw new ProtocolError("Position is out of bounds");
-  return position;
-}
-
-function readHeaderTarget(body: FieldReader): { region: 0 | 1; copy: 0 | 1 } {
-  const region = body.u8();
-  const copy = body.u8();
-  if (region > 1 || copy > 1) throw new ProtocolError("No such header copy");
-  return { region: region as 0 | 1, copy: copy as 0 | 1 };
 }

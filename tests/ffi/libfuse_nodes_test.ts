@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { Nodes, ROOT_NODE } from "../../ffi/libfuse_nodes.ts";
 import { S_IFREG } from "../../fs/types.ts";
 import { MemoryFilesystem } from "../model/memory_filesystem.ts";
+import { strict } from "./mounts.ts";
 
 function files(filesystem: MemoryFilesystem, count: number): number[] {
   return Array.from(
@@ -12,7 +13,7 @@ function files(filesystem: MemoryFilesystem, count: number): number[] {
   );
 }
 
-Deno.test("Nodes gives an inode one number while the kernel knows it, and holds it so long", () => {
+Deno.test("Nodes gives an inode one number while the kernel knows it, and holds it so long", strict, () => {
   const filesystem = new MemoryFilesystem();
   const nodes = new Nodes(filesystem);
   const [a, b] = files(filesystem, 2) as [number, number];
@@ -29,7 +30,7 @@ Deno.test("Nodes gives an inode one number while the kernel knows it, and holds 
   assert.throws(() => nodes.ino(first), { code: "ESTALE" });
 });
 
-Deno.test("Nodes uses a number again only with a new generation", () => {
+Deno.test("Nodes uses a number again only with a new generation", strict, () => {
   const filesystem = new MemoryFilesystem();
   const nodes = new Nodes(filesystem);
   const [a, b] = files(filesystem, 2) as [number, number];
@@ -40,7 +41,7 @@ Deno.test("Nodes uses a number again only with a new generation", () => {
   assert.notEqual(nodes.generation(node), generation);
 });
 
-Deno.test("Nodes gives every reference back, whatever the kernel asked in whatever order", () => {
+Deno.test("Nodes gives every reference back, whatever the kernel asked in whatever order", strict, () => {
   const steps = fc.array(fc.tuple(fc.constantFrom("look", "forget", "open", "close"), fc.nat(4)), {
     maxLength: 80,
   });

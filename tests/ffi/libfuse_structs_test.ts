@@ -21,6 +21,7 @@ import {
   STATVFS,
 } from "../../ffi/libfuse_structs.ts";
 import { openLibfuse } from "../../ffi/libfuse_symbols.ts";
+import { strict } from "./mounts.ts";
 
 const STAT_LAYOUT = STAT[Deno.build.arch];
 
@@ -95,7 +96,7 @@ int main(void) { ${statements} return 0; }`,
   }
 }
 
-Deno.test("structure layouts and constants are those of the installed C headers", async () => {
+Deno.test("structure layouts and constants are those of the installed C headers", strict, async () => {
   const version = await fromHeaders('P("version", FUSE_MAJOR_VERSION * 100 + FUSE_MINOR_VERSION);');
   const abi = version.version! >= 317 ? 4 : 3;
   const expected: Record<string, number> = {};
@@ -125,12 +126,12 @@ Deno.test("structure layouts and constants are those of the installed C headers"
   assert.deepEqual(await fromHeaders(statements.join("\n")), expected);
 });
 
-Deno.test("the library that is found says which version it is", () => {
+Deno.test("the library that is found says which version it is", strict, () => {
   using library = openLibfuse();
   assert.equal(library.abi, library.version >= 317 ? 4 : 3);
 });
 
-Deno.test("setU64() and setI64() write what BigInt would", () => {
+Deno.test("setU64() and setI64() write what BigInt would", strict, () => {
   const view = new DataView(new ArrayBuffer(8));
   for (const value of [0, 1, 2 ** 32 - 1, 2 ** 32, 2 ** 53 - 1, 123456789012345]) {
     setU64(view, 0, value);

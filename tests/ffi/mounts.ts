@@ -2,6 +2,9 @@ import { mount, type Mounted, type MountOptions } from "../../ffi/mod.ts";
 import type { Filesystem } from "../../fs/filesystem.ts";
 import { MemoryFilesystem } from "../model/memory_filesystem.ts";
 
+/** Options of every test here: nothing may be left open or unfinished. */
+export const strict = { sanitizeOps: true, sanitizeResources: true };
+
 /** A mount in a temporary directory, which goes away with it. */
 export interface TestMount extends AsyncDisposable {
   readonly directory: string;

@@ -4,7 +4,7 @@ import type { Filesystem } from "../../fs/filesystem.ts";
 import { delayed } from "../model/delayed_filesystem.ts";
 import { MemoryFilesystem } from "../model/memory_filesystem.ts";
 import { checksFor, runCheck } from "../mounted/posix_checks.ts";
-import { testMount } from "./mounts.ts";
+import { strict, testMount } from "./mounts.ts";
 
 /** How many checks run at a time: they come from different processes, as requests do in life. */
 const AT_ONCE = 4;
@@ -41,13 +41,22 @@ async function checkMemory(
   assert.equal(filesystem.inodeCount, 1, "inodes are left behind");
 }
 
-Deno.test("a mount does what programs expect of a filesystem", () => checkMemory({}));
+Deno.test("a mount does what programs expect of a filesystem", strict, () => checkMemory({}));
 
-Deno.test("a mount does so when the kernel remembers nothing and answers come late", () =>
-  checkMemory({ entryTimeout: 0, attrTimeout: 0 }, { late: true }));
+Deno.test(
+  "a mount does so when the kernel remembers nothing and answers come late",
+  strict,
+  () => checkMemory({ entryTimeout: 0, attrTimeout: 0 }, { late: true }),
+);
 
-Deno.test("a mount does so with the kernel's write-back cache", () =>
-  checkMemory({ writebackCache: true }, { holes: false }));
+Deno.test(
+  "a mount does so with the kernel's write-back cache",
+  strict,
+  () => checkMemory({ writebackCache: true }, { holes: false }),
+);
 
-Deno.test("a mount does so without the kernel's page cache", () =>
-  checkMemory({ directIo: true }, { mapping: false }));
+Deno.test(
+  "a mount does so without the kernel's page cache",
+  strict,
+  () => checkMemory({ directIo: true }, { mapping: false }),
+);

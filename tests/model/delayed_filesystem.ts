@@ -1,3 +1,4 @@
+import { setImmediate } from "node:timers";
 import type { Filesystem } from "../../fs/filesystem.ts";
 
 const LATE = new Set(["admit", "read", "write", "allocate", "copy", "fsync"]);
@@ -13,7 +14,7 @@ export function delayed(filesystem: Filesystem): Filesystem {
       if (typeof value !== "function") return value;
       if (!LATE.has(String(name))) return value.bind(target);
       return async (...parameters: unknown[]) => {
-        await new Promise((resolve) => setTimeout(resolve, 0));
+        await new Promise<void>((resolve) => setImmediate(resolve));
         return value.apply(target, parameters);
       };
     },

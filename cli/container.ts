@@ -1,0 +1,250 @@
+/** The one place that opens containers: locator, store, encryption block, passphrase, keys, filesystem. */
+import { readFile, stat } from "node:fs/promises";
+import { hex } from "../crypto/bytes.ts";
+import {
+  createSealer,
+  type EncryptionHeader,
+  type NewestEncryptionBlock,
+  newestEncryptionBlock,
+  parseRecoveryWords,
+  RECOVERY_WORDS,
+  type Secret,
+  SecretBytes,
+  type Unlocked,
+  unlockEncryptionBlock,
+  writerKeyPair,
+} from "../crypto/mod.ts";
+import { CoverError } from "../crypto/errors.ts";
+import type { BlockStore } from "../fs/block/store.ts";
+import { Container, type ContainerKeys } from "../fs/container.ts";
+import { openFileStore } from "../fs/store/file.ts";
+import { openRemoteStore, RemoteStore, type RemoteStoreOptions } from "../fs/store/remote.ts";
+import { Volume } from "../fs/volume.ts";
+import { KnownServers } from "../net/known_servers.ts";
+import type { RemoteLocator } from "../net/locator.ts";
+import { parseFingerprint } from "../net/text.ts";
+import { chooseLocator, type Locator, locatorName } from "./locator.ts";
+import type { Access } from "./options.ts";
+import { printError } from "./output.ts";
+import { readPassphrase } from "./passphrase.ts";
+import { knownServersPath, RollbackMemory } from "./state.ts";
+import { Terminal } from "./terminal.ts";
+
+/** What a command does to a container. */
+export type AccessMode = "read" | "write";
+
+/** A container whose encryption block was unlocked; nothing of the filesystem has been read yet. */
+export interface UnlockedContainer {
+  readonly store: BlockStore;
+  readonly encryption: NewestEncryptionBlock;
+  readonly unlocked: Unlocked;
+  readonly keys: ContainerKeys;
+  /** The writer session's id, which the store knows. */
+  readonly session: Uint8Array;
+  /** The locator without its secrets. */
+  readonly name: string;
+  readonly memory: RollbackMemory;
+}
+
+/** Makes the keys side of a container from its master keys; the caller disposes the sealer. */
+export async function containerKeys(
+  header: EncryptionHeader,
+  masterKeys: ReadonlyMap<number, SecretBytes>,
+): Promise<ContainerKeys> {
+  const { suite, containerId, generation, sequence } = header;
+  const sealer = await createSealer({ suite, containerId, keys: masterKeys });
+  return { containerId, sealer, generation, keySequence: sequence };
+}
+
+/**
+ * Opens a container's store and unlocks its encryption block.
+ *
+ * @param options.argument the container as named by an argument; else `-c` and `COVERFS_CONTAINER` count
+ * @throws {CoverError} as the stores, `newestEncryptionBlock` and `unlockEncryptionBlock` do; "rollback" if another
+ * container lies where one is remembered
+ */
+export async function withUnlocked<T>(
+  access: Access,
+  options: { readonly mode: AccessMode; readonly argument?: string | undefined },
+  work: (container: UnlockedContainer) => Promise<T>,
+): Promise<T> {
+  const locator = chooseLocator(options.argument ?? access.container), name = locatorName(locator);
+  const memory = RollbackMemory.ofUser(), session = crypto.getRandomValues(new Uint8Array(16));
+  await using store = await openExisting(locator, access, options.mode);
+  const encryption = await readEncryption(store), { header } = encryption;
+  const known = memory.containerAt(name);
+  if (known !== undefined && known !== hex(header.containerId) && !access.acceptRollback) {
+    throw new CoverError("rollback", `Cannot open "${name}": another container lies in its place`, {
+      hint: "If that is meant, use --accept-rollback once",
+    });
+  }
+  if (options.mode === "write" && header.readOnly) {
+    throw new CoverError("unsupported", "Cannot write: the container has features that this version does not know", {
+      hint: "Use a newer version of coverfs; reading is possible",
+    });
+  }
+  using unlocked = await unlock(header, await readPassphrase(access, name));
+  const keys = await containerKeys(header, unlocked.masterKeys);
+  try {
+    if (options.mode === "write" && store instanceof RemoteStore) {
+      const { containerId, generation } = header, prover = await proverOf(unlocked.masterKeys, header);
+      if (prover === undefined) throw new Error(`Master key ${generation} is missing`);
+      await store.upgrade({ prover, containerId, session, takeover: access.takeover });
+    }
+    return await work({ store, encryption, unlocked, keys, session, name, memory });
+  } finally {
+    keys.sealer[Symbol.dispose]();
+  }
+}
+
+/**
+ * Opens a container's filesystem, has the history checked against what is remembered, and ends in order: what was
+ * written is durable when this resolves.
+ *
+ * @throws {CoverError} as {@linkcode withUnlocked}; "rollback" if the history lacks the remembered commit
+ */
+export async function withVolume<T>(
+  access: Access,
+  options: { readonly mode: AccessMode; readonly argument?: string | undefined },
+  work: (volume: Volume, container: UnlockedContainer) => Promise<T>,
+): Promise<T> {
+  return await withUnlocked(access, options, async (unlocked) => {
+    const container = await openChecked(unlocked, options.mode, access);
+    const { memory, name, keys } = unlocked;
+    try {
+      return await useVolume(new Volume(container), (volume) => work(volume, unlocked));
+    } finally {
+      await memory.remember(name, keys.containerId, container.durable);
+    }
+  });
+}
+
+/** Runs `work` and ends the volume, also after a failure: what was done so far is kept. */
+async function useVolume<T>(volume: Volume, work: (volume: Volume) => Promise<T>): Promise<T> {
+  let result: T;
+  try {
+    result = await work(volume);
+    await volume.sync();
+  } catch (error) {
+    await volume.end().catch(() => {}); // the first failure is the one to tell
+    throw error;
+  }
+  await volume.end();
+  return result;
+}
+
+/** Opens a container and refuses one whose history lacks the remembered commit: before anything is written. */
+async function openChecked(
+  { store, keys, session, memory }: UnlockedContainer,
+  mode: AccessMode,
+  access: Access,
+): Promise<Container> {
+  const point = memory.point(keys.containerId), check = point !== undefined && !access.acceptRollback;
+  if (check || mode === "read") {
+    const reader = await Container.open(store, keys, { mode: "read" });
+    if (check && !reader.contains(point)) {
+      throw new CoverError("rollback", `Cannot open container: it is older than commit ${point.commit}, seen before`, {
+        hint: "If an old state was put back on purpose, use --accept-rollback once",
+      });
+    }
+    if (mode === "read") return reader;
+  }
+  return await Container.open(store, keys, { mode, session });
+}
+
+/** Reads both copies of the encryption block and takes the newest valid one. */
+export async function readEncryption(store: BlockStore): Promise<NewestEncryptionBlock> {
+  return await newestEncryptionBlock(await store.readHeader("key", 0), await store.readHeader("key", 1));
+}
+
+/** Unlocks with a passphrase, or with the words of a recovery key where a slot takes one. */
+export async function unlock(header: EncryptionHeader, text: string): Promise<Unlocked> {
+  const secrets: Secret[] = [{ kind: "passphrase", text }];
+  if (header.slots.some((slot) => slot?.kind === "recovery-key") && isRecoveryKey(text)) {
+    secrets.unshift({ kind: "recovery-key", words: text });
+  }
+  for (const [i, secret] of secrets.entries()) {
+    try {
+      return await unlockEncryptionBlock(header, secret);
+    } catch (error) {
+      const wrong = error instanceof CoverError && error.kind === "wrong-passphrase";
+      if (!wrong || i < secrets.length - 1) throw error;
+      throw new CoverError("wrong-passphrase", "Cannot open container: wrong passphrase", { cause: error });
+    }
+  }
+  throw new CoverError("wrong-passphrase", "Cannot open container: no passphrase");
+}
+
+function isRecoveryKey(text: string): boolean {
+  if (text.trim().split(/\s+/).length !== RECOVERY_WORDS) return false;
+  try {
+    parseRecoveryWords(text)[Symbol.dispose]();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The key that proves a writer to a server. */
+export async function proverOf(masterKeys: ReadonlyMap<number, SecretBytes>, header: EncryptionHeader) {
+  const { containerId, generation } = header, key = masterKeys.get(generation);
+  return key && await writerKeyPair(key, containerId, { generation });
+}
+
+async function openExisting(locator: Locator, access: Access, mode: AccessMode): Promise<BlockStore> {
+  switch (locator.kind) {
+    case "file":
+      await mustBeFile(locator.path);
+      return await openFileStore(locator.path, mode);
+    case "remote":
+      // The id and the proof of the key are known only once the encryption block is read: see `upgrade`.
+      return await openRemoteStore({ ...await remoteOptions(locator.remote, access), mode: "read" });
+    case "ram":
+      throw new CoverError("no-container", `There is no container in "ram:": nothing stays there between commands`);
+  }
+}
+
+/** A clear answer where a path leads to nothing, or to no file. */
+async function mustBeFile(path: string): Promise<void> {
+  try {
+    const { mode } = await stat(path);
+    if ((mode & 0o170000) !== 0o040000) return;
+  } catch (error) {
+    if (!["ENOENT", "ENOTDIR"].includes((error as { code?: string }).code ?? "")) return;
+    throw new CoverError("no-container", `There is no container at "${path}"`, {
+      hint: "Make one by coverfs init, or see that the path is right",
+      cause: error,
+    });
+  }
+  throw new CoverError("no-container", `There is no container at "${path}": it is a directory`);
+}
+
+/** How to reach a server: trust, token, and what a person is asked and told. */
+export async function remoteOptions(
+  remote: RemoteLocator,
+  access: Access,
+): Promise<Omit<RemoteStoreOptions, "mode">> {
+  const path = knownServersPath(), { host, port, name, token } = remote;
+  return {
+    host,
+    port,
+    container: name,
+    token,
+    fingerprint: access.fingerprint === undefined ? remote.fingerprint : parseFingerprint(access.fingerprint),
+    ca: access.ca === undefined ? undefined : access.ca === "system" ? true : [await readFile(access.ca, "utf8")],
+    known: path === undefined ? undefined : new KnownServers(path),
+    onUnknownServer: askAboutServer(host),
+    onConnection: (state, reason) =>
+      printError(`coverfs: connection to ${host} ${state}${reason ? `: ${reason.message}` : ""}`),
+  };
+}
+
+function askAboutServer(host: string) {
+  return async (fingerprint: string) => {
+    using terminal = Terminal.open();
+    if (terminal === undefined) return false;
+    return await terminal.confirm(
+      `The server ${host} is not known. Its fingerprint is\n  ${fingerprint}\nConnect and remember it?`,
+    );
+  };
+}

@@ -1,0 +1,23 @@
+/** Ctrl-C: the first one asks to stop in order, the second one ends the program at once. */
+import { CoverError } from "../crypto/errors.ts";
+import { EXIT } from "./exit.ts";
+
+/**
+ * Runs something that can be interrupted.
+ *
+ * @param work gets a signal that aborts with a {@linkcode CoverError} "interrupted"
+ */
+export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const controller = new AbortController();
+  const onSignal = () => {
+    if (controller.signal.aborted) Deno.exit(EXIT.interrupted);
+    controller.abort(new CoverError("interrupted", "Interrupted"));
+  };
+  const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM", "SIGHUP"];
+  for (const name of signals) Deno.addSignalListener(name, onSignal);
+  try {
+    return await work(controller.signal);
+  } finally {
+    for (const name of signals) Deno.removeSignalListener(name, onSignal);
+  }
+}

@@ -1,0 +1,168 @@
+/**
+ * Listening with TLS. Over node:net and node:tls rather than `Deno.listenTls`: there, closing a connection whose
+ * handshake is not complete leaves the socket open for as long as the peer likes (tried with Deno 2.9.6), so that
+ * no limit of time or number could be held against one who only connects.
+ */
+import { type AddressInfo, createServer, type Server as NetServer, type Socket } from "node:net";
+import { createSecureContext, TLSSocket } from "node:tls";
+import type { CertificatePair } from "./certificate.ts";
+import type { ByteStream } from "./frames.ts";
+
+/** Received bytes that are kept before the peer is made to wait. */
+const BUFFERED = 256 * 1024;
+
+/** An accepted connection whose handshake is complete. */
+export class TlsStream implements ByteStream {
+  readonly #socket: TLSSocket;
+  readonly #raw: Socket;
+  readonly #chunks: Uint8Array[] = [];
+  #buffered = 0;
+  #ended = false;
+  #error: Error | undefined;
+  #wake: (() => void) | undefined;
+  #closed = false;
+
+  constructor(socket: TLSSocket, raw: Socket) {
+    this.#socket = socket;
+    this.#raw = raw;
+    socket.on("data", (chunk: Uint8Array) => {
+      this.#chunks.push(chunk);
+      this.#buffered += chunk.length;
+      if (this.#buffered >= BUFFERED) socket.pause();
+      this.#wake?.();
+    });
+    socket.on("end", () => this.#end());
+    socket.on("close", () => this.#end());
+    socket.on("error", (error: Error) => this.#end(error));
+    raw.on("error", (error: Error) => this.#end(error));
+    raw.on("close", () => this.#end());
+  }
+
+  #end(error?: Error): void {
+    this.#error ??= error;
+    this.#ended = true;
+    this.#wake?.();
+  }
+
+  /** Reads at least one byte into `into`; null at the end. One caller at a time. */
+  async read(into: Uint8Array): Promise<number | null> {
+    while (this.#chunks.length === 0) {
+      if (this.#error !== undefined) throw this.#error;
+      if (this.#ended) return null;
+      await new Promise<void>((resolve) => this.#wake = resolve);
+      this.#wake = undefined;
+    }
+    let have = 0;
+    for (let chunk = this.#chunks[0]; chunk !== undefined && have < into.length; chunk = this.#chunks[0]) {
+      const count = Math.min(chunk.length, into.length - have);
+      into.set(chunk.subarray(0, count), have);
+      have += count;
+      if (count === chunk.length) this.#chunks.shift();
+      else this.#chunks[0] = chunk.subarray(count);
+    }
+    const before = this.#buffered;
+    this.#buffered -= have;
+    if (before >= BUFFERED && this.#buffered < BUFFERED) this.#socket.resume();
+    return have;
+  }
+
+  /** Writes all of `bytes`; resolves when the next may follow. */
+  write(bytes: Uint8Array): Promise<number> {
+    return new Promise((resolve, reject) => {
+      if (this.#ended) return reject(this.#error ?? new Error("the connection has ended"));
+      const broken = () => reject(this.#error ?? new Error("the connection has ended"));
+      this.#socket.once("close", broken);
+      this.#socket.write(bytes, (error) => {
+        this.#socket.off("close", broken);
+        if (error) reject(error);
+        else resolve(bytes.length);
+      });
+    });
+  }
+
+  /** Closes at once, whatever the peer does. May be called twice. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#end();
+    this.#socket.destroy();
+    this.#raw.destroy();
+  }
+}
+
+/** How to listen. */
+export interface TlsListenOptions {
+  readonly hostname: string;
+  readonly port: number;
+  readonly pair: CertificatePair;
+  /** Connections at most, those whose handshake is under way included. */
+  readonly connections: number;
+  /** Time for the TLS handshake, in seconds. */
+  readonly handshakeSeconds: number;
+  /** Takes each connection whose handshake is complete. */
+  readonly accept: (stream: TlsStream) => void;
+}
+
+/** Listens on an address; made by {@linkcode listenTls}. */
+export class TlsListener {
+  readonly #server: NetServer;
+  readonly #sockets: Map<Socket, Promise<void>>;
+  /** Where it listens. */
+  readonly hostname: string;
+  readonly port: number;
+
+  constructor(server: NetServer, sockets: Map<Socket, Promise<void>>) {
+    this.#server = server;
+    this.#sockets = sockets;
+    const { address, port } = server.address() as AddressInfo;
+    this.hostname = address;
+    this.port = port;
+  }
+
+  /** Accepts nothing more. */
+  stop(): void {
+    this.#server.close();
+  }
+
+  /** Closes every connection that is left, and resolves when nothing remains. Call {@linkcode stop} before. */
+  async end(): Promise<void> {
+    const closed = [...this.#sockets.values()];
+    for (const socket of this.#sockets.keys()) socket.destroy();
+    await Promise.all(closed);
+  }
+}
+
+/** Begins to listen. @throws a system error, or one of the certificate */
+export async function listenTls(options: TlsListenOptions): Promise<TlsListener> {
+  const { certificate, key } = options.pair;
+  const secureContext = createSecureContext({ cert: certificate, key });
+  const sockets = new Map<Socket, Promise<void>>();
+  const server = createServer({ noDelay: true, pauseOnConnect: false }, (raw) => {
+    if (sockets.size >= options.connections) return void raw.destroy();
+    const timer = setTimeout(() => raw.destroy(), options.handshakeSeconds * 1000);
+    const closed = new Promise<void>((resolve) =>
+      raw.once("close", () => {
+        clearTimeout(timer);
+        sockets.delete(raw);
+        resolve();
+      })
+    );
+    sockets.set(raw, closed);
+    raw.on("error", () => raw.destroy());
+    const socket = new TLSSocket(raw, { isServer: true, secureContext });
+    socket.on("error", () => raw.destroy());
+    socket.once("close", () => raw.destroy());
+    socket.once("secure", () => {
+      clearTimeout(timer);
+      options.accept(new TlsStream(socket, raw));
+    });
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(options.port, options.hostname, () => {
+      server.off("error", reject);
+      resolve();
+    });
+  });
+  return new TlsListener(server, sockets);
+}

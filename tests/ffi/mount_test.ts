@@ -1,0 +1,289 @@
+import assert from "node:assert/strict";
+import { IntegrityError } from "../../crypto/errors.ts";
+import { mount } from "../../ffi/mod.ts";
+import { FsError } from "../../fs/errors.ts";
+import { S_IFREG } from "../../fs/types.ts";
+import { MemoryFilesystem } from "../model/memory_filesystem.ts";
+import { background, memoryMount, shell, strict, testMount } from "./mounts.ts";
+
+const encode = (text: string) => new TextEncoder().encode(text);
+const NOTHING_HELD = { inodes: 0, references: 0 };
+
+/** Makes a file straight in the filesystem, not through the mount. */
+function put(filesystem: MemoryFilesystem, name: string, content = ""): number {
+  const ino = filesystem.create(0, encode(name), { mode: S_IFREG | 0o644, uid: 0, gid: 0 });
+  if (content !== "") filesystem.write(ino, 0, encode(content));
+  return ino;
+}
+
+Deno.test("unmount() ends the mount, and what was held is given back", strict, async () => {
+  await using test = await memoryMount();
+  assert.equal((await shell('echo x >"$1/f"; cat "$1/f"', test.directory)).stdout, "x\n");
+  assert.ok(test.filesystem.held.references > 0);
+  await test.mounted.unmount();
+  assert.deepEqual(await test.mounted.done, { reason: "unmounted" });
+  assert.deepEqual(test.filesystem.held, NOTHING_HELD);
+  assert.equal((await shell('ls "$1"', test.directory)).stdout, "");
+  await test.mounted.unmount();
+});
+
+for (const command of ["umount", "fusermount3 -u"]) {
+  Deno.test(`${command} from outside ends the mount`, strict, async () => {
+    await using test = await memoryMount();
+    assert.equal((await shell(`${command} "$1"`, test.directory)).code, 0);
+    assert.deepEqual(await test.mounted.done, { reason: "unmounted" });
+    assert.deepEqual(test.filesystem.held, NOTHING_HELD);
+  });
+}
+
+Deno.test("unmount() writes back what the kernel has kept in its cache", strict, async () => {
+  await using test = await memoryMount({ writebackCache: true });
+  await shell('head -c 3000000 /dev/zero | tr "\\0" x >"$1/f"', test.directory);
+  await test.mounted.unmount();
+  const ino = test.filesystem.lookup(0, encode("f"))!;
+  assert.ok(test.filesystem.read(ino, 0, 3000001).every((byte) => byte === 120));
+  assert.equal(test.filesystem.attributes(ino).size, 3000000);
+});
+
+Deno.test("unmount() refuses while files are open, and the mount goes on", strict, async () => {
+  await using test = await memoryMount();
+  {
+    await using _user = await background('exec 3>"$1/f"; echo ready; cat; echo more >&3', test.directory);
+    await assert.rejects(test.mounted.unmount(), { kind: "failure", message: /in use/ });
+    assert.equal((await shell('echo y >"$1/g"; cat "$1/g"', test.directory)).stdout, "y\n");
+  }
+  assert.equal((await shell('cat "$1/f"', test.directory)).stdout, "more\n");
+  await test.mounted.unmount();
+});
+
+Deno.test("a lazy unmount leaves the mount to those who are on it", strict, async () => {
+  await using test = await memoryMount();
+  {
+    await using _user = await background('exec 3>"$1/f"; echo ready; cat; echo late >&3', test.directory);
+    await test.mounted.unmount({ lazy: true });
+    assert.equal((await shell('ls "$1"', test.directory)).stdout, "");
+  }
+  assert.deepEqual(await test.mounted.done, { reason: "unmounted" });
+  const ino = test.filesystem.lookup(0, encode("f"))!;
+  assert.equal(new TextDecoder().decode(test.filesystem.read(ino, 0, 9)), "late\n");
+});
+
+Deno.test("disposal ends a mount that is in use, and loses nothing that was written", strict, async () => {
+  const test = await memoryMount({ writebackCache: true });
+  await using _user = await background('exec 3>"$1/f"; echo data >&3; echo ready; cat', test.directory);
+  await test[Symbol.asyncDispose]();
+  assert.deepEqual(await test.mounted.done, { reason: "stopped" });
+  assert.equal(test.filesystem.attributes(test.filesystem.lookup(0, encode("f"))!).size, 5);
+  assert.deepEqual(test.filesystem.held, NOTHING_HELD);
+});
+
+Deno.test("a signal ends the mount", strict, async () => {
+  const controller = new AbortController();
+  await using test = await memoryMount({ signal: controller.signal });
+  controller.abort();
+  assert.deepEqual(await test.mounted.done, { reason: "unmounted" });
+});
+
+Deno.test("timers and promises get on while requests stream in", strict, async () => {
+  await using test = await memoryMount({ attrTimeout: 0, entryTimeout: 0 });
+  const script =
+    'head -c 4000000 /dev/zero >"$1/f"; for i in 1 2 3 4 5 6; do dd if="$1/f" bs=4k iflag=direct; done';
+  const started = performance.now();
+  let longest = 0, last = started, turns = 0;
+  const timer = setInterval(() => {
+    longest = Math.max(longest, performance.now() - last);
+    last = performance.now();
+    turns++;
+  }, 1);
+  const { code } = await shell(script, test.directory);
+  clearInterval(timer);
+  assert.equal(code, 0);
+  assert.ok(turns > (performance.now() - started) / 50, `${turns} turns`);
+  assert.ok(longest < 200, `one turn took ${longest} ms`);
+});
+
+Deno.test("requests that wait for their answer hold up nobody else", strict, async () => {
+  const filesystem = new MemoryFilesystem();
+  const slow = put(filesystem, "slow", "s");
+  put(filesystem, "quick", "q");
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const read = filesystem.read.bind(filesystem);
+  filesystem.read = ((ino: number, offset: number, length: number) =>
+    ino === slow
+      ? promise.then(() =>
+        read(ino, offset, length)
+      )
+      : read(ino, offset, length)) as typeof read;
+  await using test = await testMount(filesystem);
+  const waiting = shell('cat "$1/slow"', test.directory);
+  assert.equal((await shell('cat "$1/quick"', test.directory)).stdout, "q");
+  resolve();
+  assert.equal((await waiting).stdout, "s");
+});
+
+Deno.test(
+  "an error that is no refusal becomes EIO and is logged by inode and offset, without names",
+  strict,
+  async () => {
+    const filesystem = new MemoryFilesystem();
+    for (const name of ["secret-now", "secret-late", "secret-bug"]) put(filesystem, name, "x");
+    const failures: Record<number, () => Promise<Uint8Array>> = {
+      1: () => {
+        throw new IntegrityError("block 7 of secret");
+      },
+      2: () => Promise.reject(new IntegrityError("block 7 of secret")),
+      3: () => undefined as unknown as Promise<Uint8Array>,
+    };
+    filesystem.read = ((ino: number) => failures[ino]!()) as unknown as typeof filesystem.read;
+    await using test = await testMount(filesystem);
+    for (const name of ["secret-now", "secret-late", "secret-bug"]) {
+      const { code, stderr } = await shell('cat "$1/$2"', test.directory, name);
+      assert.equal(code, 1);
+      assert.match(stderr, /Input\/output error/);
+    }
+    assert.ok(
+      test.logged.includes("Cannot read inode 2 at offset 0: a block does not verify"),
+      test.logged.join(),
+    );
+    assert.ok(test.logged.includes("Cannot read inode 3 at offset 0: a block does not verify"));
+    assert.ok(test.logged.some((line) => line.startsWith("Cannot read inode 4 at offset 0: ")));
+    assert.ok(!test.logged.some((line) => line.includes("secret")));
+    assert.equal((await shell('ls "$1"', test.directory)).stdout.split("\n").length, 4);
+  },
+);
+
+Deno.test(
+  "refusals of the filesystem reach the program as they are, and are not logged",
+  strict,
+  async () => {
+    const filesystem = new MemoryFilesystem({ blocks: 10 });
+    await using test = await testMount(filesystem);
+    assert.match(
+      (await shell('head -c 100000 /dev/zero >"$1/f"', test.directory)).stderr,
+      /No space left on device/,
+    );
+    filesystem.admit = () => Promise.reject(new FsError("EDQUOT"));
+    assert.match((await shell('mkdir "$1/d"', test.directory)).stderr, /Disk quota exceeded/);
+    filesystem.closed = () => {
+      throw new FsError("ENOSPC");
+    };
+    assert.match((await shell('cat "$1/f"', test.directory)).stderr, /No space left on device/);
+    assert.deepEqual(test.logged, []);
+  },
+);
+
+Deno.test("what is not supported is refused by name", strict, async () => {
+  await using test = await memoryMount();
+  const script = `import errno, os, struct, sys, ctypes
+os.chdir(sys.argv[1]); open('f', 'w').close(); libc = ctypes.CDLL(None, use_errno=True); fd = os.open('f', os.O_RDWR)
+assert libc.fallocate(fd, 8, ctypes.c_long(0), ctypes.c_long(4096)) == -1 and ctypes.get_errno() == errno.EOPNOTSUPP
+entries = ((1, 6, -1), (2, 6, 1000), (4, 4, -1), (16, 6, -1), (32, 4, -1))
+acl = struct.pack('<I', 2) + b''.join(struct.pack('<HHi', *entry) for entry in entries)
+try: os.setxattr('f', 'system.posix_acl_access', acl)
+except OSError as e: assert e.errno == errno.EOPNOTSUPP, e
+else: raise AssertionError`;
+  assert.deepEqual(await shell('python3 -c "$1" "$2"', script, test.directory), {
+    code: 0,
+    stdout: "",
+    stderr: "",
+  });
+});
+
+Deno.test("fsync() and fdatasync() reach the filesystem, and directories too", strict, async () => {
+  const filesystem = new MemoryFilesystem();
+  const calls: [number, boolean | undefined][] = [];
+  filesystem.fsync = (ino: number, options?: { dataOnly?: boolean }) => {
+    calls.push([ino, options?.dataOnly]);
+    return Promise.resolve();
+  };
+  await using test = await testMount(filesystem);
+  const script =
+    "import os,sys; os.chdir(sys.argv[1]); f=os.open('f',65); os.fdatasync(f); os.fsync(f); os.fsync(os.open('.',0))";
+  assert.deepEqual(await shell('python3 -c "$1" "$2"', script, test.directory), {
+    code: 0,
+    stdout: "",
+    stderr: "",
+  });
+  assert.deepEqual(calls, [[1, true], [1, false], [0, false]]);
+});
+
+Deno.test("a program that is interrupted while it waits does no harm", strict, async () => {
+  const filesystem = new MemoryFilesystem();
+  put(filesystem, "slow", "content");
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const read = filesystem.read.bind(filesystem);
+  filesystem.read = ((...range: Parameters<typeof read>) =>
+    promise.then(() => read(...range))) as unknown as typeof read;
+  await using test = await testMount(filesystem);
+  const waiting = shell('timeout -s INT 0.1 cat "$1/slow"', test.directory);
+  await shell("sleep 0.3");
+  resolve();
+  assert.equal((await waiting).code, 124);
+  assert.equal((await shell('cat "$1/slow"', test.directory)).stdout, "content");
+  assert.deepEqual(test.logged, []);
+});
+
+Deno.test("a read-only mount lets nobody change anything", strict, async () => {
+  const writable = new MemoryFilesystem();
+  put(writable, "f", "x");
+  for (
+    const [filesystem, readOnly] of [[writable, true], [
+      new MemoryFilesystem({ readOnly: true }),
+      false,
+    ]] as const
+  ) {
+    await using test = await testMount(filesystem, { readOnly });
+    assert.match((await shell('touch "$1/new"', test.directory)).stderr, /Read-only file system/);
+    assert.match((await shell('findmnt -no OPTIONS "$1"', test.directory)).stdout, /\bro\b/);
+  }
+});
+
+Deno.test("a reader sees what another process has changed, after the timeout", strict, async () => {
+  const filesystem = new MemoryFilesystem();
+  const ino = put(filesystem, "f", "old");
+  await using test = await testMount(filesystem, { readOnly: true, attrTimeout: 0, entryTimeout: 0 });
+  assert.equal((await shell('cat "$1/f"', test.directory)).stdout, "old");
+  filesystem.write(ino, 0, encode("new"));
+  put(filesystem, "g", "more");
+  assert.equal((await shell('cat "$1/f" "$1/g"', test.directory)).stdout, "newmore");
+});
+
+Deno.test("a mount shows its source, type and options", strict, async () => {
+  await using test = await memoryMount({ fsname: "a,b \\c", extra: ["noatime", "x-gvfs-hide", "_netdev"] });
+  const { stdout } = await shell('findmnt -rnvo SOURCE,FSTYPE,OPTIONS "$1"', test.directory);
+  assert.match(stdout, /^a,b\\x20\\x5cc fuse\.coverfs .*noatime/);
+});
+
+Deno.test("two mounts of one process do not disturb each other", strict, async () => {
+  await using a = await memoryMount();
+  await using b = await memoryMount();
+  const copy = await shell(
+    'head -c 5000000 /dev/urandom >"$1/f"; cp "$1/f" "$2/f"; cmp "$1/f" "$2/f"',
+    a.directory,
+    b.directory,
+  );
+  assert.deepEqual(copy, { code: 0, stdout: "", stderr: "" });
+  await a.mounted.unmount();
+  assert.equal((await shell('ls "$1"', b.directory)).stdout, "f\n");
+});
+
+Deno.test("mount() says what is wrong with the mountpoint and the options", strict, async () => {
+  const directory = await Deno.makeTempDir({ prefix: "coverfs-test-" });
+  const refused = async (mountpoint: string, options: Parameters<typeof mount>[2], error: object) => {
+    await assert.rejects(mount(new MemoryFilesystem(), mountpoint, options), error);
+  };
+  try {
+    await refused(`${directory}/none`, {}, { kind: "cannot-mount", message: /there is no such directory$/ });
+    await Deno.writeTextFile(`${directory}/file`, "");
+    await refused(`${directory}/file`, {}, { kind: "cannot-mount", message: /it is not a directory$/ });
+    await refused(directory, {}, { kind: "cannot-mount", message: /the directory is not empty$/ });
+    await refused(directory, { extra: ["nonsense"] }, { kind: "usage", message: /"nonsense"/ });
+    await refused(directory, { subtype: "a,b" }, { kind: "usage", message: /"a,b"/ });
+    const aborted = AbortSignal.abort(new Error("no more"));
+    await refused(directory, { signal: aborted }, { message: "no more" });
+    await using _mounted = await mount(new MemoryFilesystem(), directory, { extra: ["nonempty"] });
+    assert.equal((await shell('ls "$1"', directory)).stdout, "");
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+});
