@@ -79,9 +79,13 @@ export async function withUnlocked<T>(
     });
   }
   if (options.mode === "write" && header.readOnly) {
-    throw new CoverError("unsupported", "Cannot write: the container has features that this version does not know", {
-      hint: "Use a newer version of coverfs; reading is possible",
-    });
+    throw new CoverError(
+      "unsupported",
+      "Cannot write: the container has features that this version does not know",
+      {
+        hint: "Use a newer version of coverfs; reading is possible",
+      },
+    );
   }
   using unlocked = await unlock(header, await readPassphrase(access, name));
   const keys = await containerKeys(header, unlocked.masterKeys);
@@ -143,9 +147,13 @@ async function openChecked(
   if (check || mode === "read") {
     const reader = await Container.open(store, keys, { mode: "read" });
     if (check && !reader.contains(point)) {
-      throw new CoverError("rollback", `Cannot open container: it is older than commit ${point.commit}, seen before`, {
-        hint: "If an old state was put back on purpose, use --accept-rollback once",
-      });
+      throw new CoverError(
+        "rollback",
+        `Cannot open container: it is older than commit ${point.commit}, seen before`,
+        {
+          hint: "If an old state was put back on purpose, use --accept-rollback once",
+        },
+      );
     }
     if (mode === "read") return reader;
   }
@@ -200,7 +208,10 @@ async function openExisting(locator: Locator, access: Access, mode: AccessMode):
       // The id and the proof of the key are known only once the encryption block is read: see `upgrade`.
       return await openRemoteStore({ ...await remoteOptions(locator.remote, access), mode: "read" });
     case "ram":
-      throw new CoverError("no-container", `There is no container in "ram:": nothing stays there between commands`);
+      throw new CoverError(
+        "no-container",
+        `There is no container in "ram:": nothing stays there between commands`,
+      );
   }
 }
 
@@ -231,7 +242,11 @@ export async function remoteOptions(
     container: name,
     token,
     fingerprint: access.fingerprint === undefined ? remote.fingerprint : parseFingerprint(access.fingerprint),
-    ca: access.ca === undefined ? undefined : access.ca === "system" ? true : [await readFile(access.ca, "utf8")],
+    ca: access.ca === undefined
+      ? undefined
+      : access.ca === "system"
+      ? true
+      : [await readFile(access.ca, "utf8")],
     known: path === undefined ? undefined : new KnownServers(path),
     onUnknownServer: askAboutServer(host),
     onConnection: (state, reason) =>

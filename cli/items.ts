@@ -3,7 +3,14 @@ import { describeError, kindOf, partial } from "./exit.ts";
 import { printError } from "./output.ts";
 
 /** Failures that concern the container, not one item: going on would only repeat them. */
-const FATAL: ReadonlySet<string> = new Set(["interrupted", "busy", "no-space", "data-lost", "no-connection", "rollback"]);
+const FATAL: ReadonlySet<string> = new Set([
+  "interrupted",
+  "busy",
+  "no-space",
+  "data-lost",
+  "no-connection",
+  "rollback",
+]);
 
 /** Counts what was done and what failed. */
 export class Items {
@@ -36,9 +43,11 @@ export class Items {
 }
 
 /** Does something for each of several items. */
-export async function forEachItem<T>(items: readonly T[], work: (item: T) => void | Promise<void>): Promise<void> {
+export async function forEachItem<T>(
+  items: readonly T[],
+  work: (item: T) => void | Promise<void>,
+): Promise<void> {
   const all = new Items();
   for (const item of items) await all.run(() => work(item));
   all.finish();
 }
-

@@ -44,7 +44,9 @@ function fromFileUrl(text: string): string {
   try {
     return fileURLToPath(text);
   } catch (cause) {
-    throw new CoverError("usage", `Cannot read the container locator: "${text}" is not a file URL`, { cause });
+    throw new CoverError("usage", `Cannot read the container locator: "${text}" is not a file URL`, {
+      cause,
+    });
   }
 }
 

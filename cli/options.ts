@@ -26,7 +26,10 @@ export function readingCommand(name: string, example: string) {
     .option("--extpass <COMMAND>", "take the passphrase from the output of COMMAND")
     .option("--accept-rollback", "open an older or another container than the one remembered")
     .option("--fingerprint <SHA256>", "the fingerprint that the server's certificate must have")
-    .option("--ca <FILE>", "verify the server's host name by these authorities (PEM; `system` for the usual ones)");
+    .option(
+      "--ca <FILE>",
+      "verify the server's host name by these authorities (PEM; `system` for the usual ones)",
+    );
 }
 
 /** A command that opens a container to write. */

@@ -27,7 +27,9 @@ export async function about<T>(path: string, work: () => T | Promise<T>): Promis
   try {
     return await work();
   } catch (error) {
-    if (error instanceof FsError && error.message === error.code) throw pathError(error.code, path, error.cause);
+    if (error instanceof FsError && error.message === error.code) {
+      throw pathError(error.code, path, error.cause);
+    }
     throw error;
   }
 }

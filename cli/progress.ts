@@ -18,7 +18,11 @@ export class Progress implements Disposable {
 
   /** Says how far it is, in bytes. */
   bytes(what: string, done: number, all?: number): void {
-    this.show(all === undefined ? `${what}  ${humanSize(done)}` : `${what}  ${percent(done, all)} of ${humanSize(all)}`);
+    this.show(
+      all === undefined
+        ? `${what}  ${humanSize(done)}`
+        : `${what}  ${percent(done, all)} of ${humanSize(all)}`,
+    );
   }
 
   /** Shows a line in the place of the one before. */

@@ -93,7 +93,9 @@ function withoutLast(line: Uint8Array, length: number): number {
 /** Reads UTF-8 that a person gave. @throws {CoverError} "usage" if it is not */
 export function decodeText(bytes: Uint8Array): string {
   try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes as Uint8Array<ArrayBuffer>);
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(
+      bytes as Uint8Array<ArrayBuffer>,
+    );
   } catch (cause) {
     throw new CoverError("usage", "Cannot read the passphrase: it is not UTF-8", { cause });
   }

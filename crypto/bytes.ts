@@ -20,6 +20,8 @@ export function base64url(bytes: Uint8Array): string {
 
 /** Reads base64url. @throws {SyntaxError} if `text` is anything else, or its last bits are not zero */
 export function fromBase64url(text: string): Uint8Array<ArrayBuffer> {
+  // The runtime's reader also takes padding and white space.
+  if (!/^[A-Za-z0-9_-]*$/.test(text)) throw new SyntaxError("Cannot read base64url: unexpected character");
   const padded = text.padEnd(Math.ceil(text.length / 4) * 4, "="); // the strict reading wants its padding
   return Uint8Array.fromBase64(padded, { alphabet: "base64url", lastChunkHandling: "strict" });
 }

@@ -46,7 +46,7 @@ export interface CreateOptions extends KdfChoice {
 /** A changed encryption block: `bytes` are for both copies, the one that is not the newest valid first. */
 export interface ChangedBlock {
   /** 4096 bytes. */
-  readonly bytes: Uint8Array;
+  readonly bytes: Uint8Array<ArrayBuffer>;
   readonly header: EncryptionHeader;
 }
 

@@ -3,23 +3,17 @@ import { concat, unshared, utf8 } from "./bytes.ts";
 import { type KeyBytes, keyBytes } from "./secret_bytes.ts";
 import type { SuiteName } from "./suites.ts";
 
-/** What a sub-key is for. */
-export type Purpose =
-  | "block encryption"
-  | "block mac"
-  | "header mac"
-  | "previous encryption"
-  | "previous mac"
-  | "writer proof";
-
-/** Which sub-key: `suite` only for those that seal blocks. */
-export interface SubkeySpec {
-  readonly containerId: Uint8Array;
-  /** Generation of the master key, u32. */
-  readonly generation: number;
-  readonly purpose: Purpose;
-  readonly suite?: SuiteName;
-}
+/** Which sub-key, and what for: those that seal blocks are made for one suite. */
+export type SubkeySpec =
+  & {
+    readonly containerId: Uint8Array;
+    /** Generation of the master key, u32. */
+    readonly generation: number;
+  }
+  & (
+    | { readonly purpose: "block encryption" | "block mac"; readonly suite: SuiteName }
+    | { readonly purpose: "header mac" | "previous encryption" | "previous mac" | "writer proof" }
+  );
 
 /** Bytes of every sub-key. */
 export const SUBKEY_BYTES = 32;
@@ -39,7 +33,8 @@ export async function hkdf(
 export function deriveSubkey(masterKey: KeyBytes, spec: SubkeySpec): Promise<Uint8Array<ArrayBuffer>> {
   const generation = new Uint8Array(4);
   new DataView(generation.buffer).setUint32(0, spec.generation, true);
-  const text = utf8(`coverfs 2\0${spec.suite ?? ""}\0${spec.purpose}\0`);
+  const ofBlocks = spec.purpose === "block encryption" || spec.purpose === "block mac";
+  const text = utf8(`coverfs 2\0${ofBlocks ? spec.suite : ""}\0${spec.purpose}\0`);
   return hkdf(keyBytes(masterKey), spec.containerId, concat(text, generation));
 }
 

@@ -69,13 +69,19 @@ export async function findFusermount(): Promise<string | undefined> {
 /**
  * Looks whether this machine and this user can mount with FUSE.
  *
- * @throws {CoverError} cannot-mount: no `/dev/fuse`, no `fusermount3`, or `allow_other` is forbidden.
+ * @throws {CoverError} cannot-mount: no `/dev/fuse` or no right to it, no `fusermount3`, or `allow_other` is forbidden.
  */
 export async function checkMachine(options: MountOptions): Promise<void> {
-  if (!await exists("/dev/fuse")) {
+  try {
+    (await Deno.open("/dev/fuse", { read: true, write: true })).close();
+  } catch (cause) {
+    if (cause instanceof Deno.errors.PermissionDenied || cause instanceof Deno.errors.NotCapable) {
+      throw refusal("Cannot mount: this user may not open /dev/fuse", "as root: chmod 666 /dev/fuse", cause);
+    }
     throw refusal(
       "Cannot mount: there is no /dev/fuse",
       "load the module: modprobe fuse; in a container: --device /dev/fuse --cap-add SYS_ADMIN",
+      cause,
     );
   }
   if (Deno.uid() === 0) return;

@@ -377,6 +377,8 @@ export class Volume implements Filesystem, AsyncDisposable {
     ) {
       throw new FsError("EINVAL");
     }
+    this.#directory(from);
+    this.#directory(to);
     const { slot, ino } = this.#find(from, name), { inodes, dentries } = this.#tables;
     this.#newName(to, newName);
     const folder = isDirectory(inodes.mode[ino]!), otherSlot = dentries.find(to, newName);
@@ -692,11 +694,14 @@ export class Volume implements Filesystem, AsyncDisposable {
   }
 
   async copy(from: Ino, offset: FileOffset, to: Ino, toOffset: FileOffset, length: number): Promise<number> {
-    const step = 1 << 20;
+    this.#regular(from);
+    this.#regular(to);
+    // What the copy itself adds to the end of the same file is not copied.
+    const end = Math.min(length, this.#tables.inodes.size[from]! - offset), step = 1 << 20;
     let done = 0;
-    while (done < length) {
+    while (done < end) {
       await this.admit();
-      const bytes = await this.read(from, offset + done, Math.min(step, length - done));
+      const bytes = await this.read(from, offset + done, Math.min(step, end - done));
       if (bytes.length === 0) break;
       await this.write(to, toOffset + done, bytes);
       done += bytes.length;

@@ -15,12 +15,16 @@ export const catCommand = () =>
     .option("--count <BYTES>", "how many bytes of each file at most", wholeNumber)
     .action((paths, options) =>
       interruptible((signal) =>
-        withVolume(options, { mode: "read" }, (volume) =>
-          forEachItem(paths, (path) =>
-            about(path, async () => {
-              const ino = resolve(volume, path, { follow: true });
-              const { offset = 0, count = Infinity } = options;
-              for await (const piece of readPieces(volume, ino, { offset, count, signal })) writeOut(piece);
-            })))
+        withVolume(
+          options,
+          { mode: "read" },
+          (volume) =>
+            forEachItem(paths, (path) =>
+              about(path, async () => {
+                const ino = resolve(volume, path, { follow: true });
+                const { offset = 0, count = Infinity } = options;
+                for await (const piece of readPieces(volume, ino, { offset, count, signal })) writeOut(piece);
+              })),
+        )
       )
     );

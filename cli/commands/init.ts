@@ -15,7 +15,7 @@ import { openFileStore } from "../../fs/store/file.ts";
 import { openRemoteStore } from "../../fs/store/remote.ts";
 import { containerKeys, proverOf, remoteOptions } from "../container.ts";
 import { chooseLocator, type Locator, locatorName } from "../locator.ts";
-import { writingCommand, wholeNumber } from "../options.ts";
+import { wholeNumber, writingCommand } from "../options.ts";
 import { print } from "../output.ts";
 import { readNewPassphrase, withEnvironment } from "../passphrase.ts";
 import { RollbackMemory } from "../state.ts";
@@ -59,7 +59,9 @@ export const initCommand = () =>
       await RollbackMemory.ofUser().remember(name, keys.containerId, undefined);
       print(`Made a container at ${name}`);
       if (words !== undefined) {
-        print("\nRecovery key: it opens the container without the passphrase. Write it down, keep it offline.\n");
+        print(
+          "\nRecovery key: it opens the container without the passphrase. Write it down, keep it offline.\n",
+        );
         const all = words.split(" ");
         for (let i = 0; i < all.length; i += 6) print(`  ${all.slice(i, i + 6).join(" ")}`);
       }

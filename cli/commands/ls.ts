@@ -64,8 +64,9 @@ class Lister {
   list(path: string, titled: boolean): void {
     const ino = resolve(this.#filesystem, path, { follow: this.#options.long === undefined });
     const bytes = utf8(path);
-    if (isDirectory(this.#filesystem, ino)) this.#directory(ino, bytes, titled || this.#options.recursive === true);
-    else this.#show([{ name: bytes, path: bytes, ino }]);
+    if (isDirectory(this.#filesystem, ino)) {
+      this.#directory(ino, bytes, titled || this.#options.recursive === true);
+    } else this.#show([{ name: bytes, path: bytes, ino }]);
   }
 
   finish(): void {
@@ -118,7 +119,8 @@ class Lister {
   }
 
   #line(before: string, name: Uint8Array, after: string): void {
-    const shown = nameForOutput(name), line = new Uint8Array(before.length + shown.length + after.length * 3 + 1);
+    const shown = nameForOutput(name),
+      line = new Uint8Array(before.length + shown.length + after.length * 3 + 1);
     let at = 0;
     for (const part of [utf8(before), shown, utf8(after), utf8("\n")]) line.set(part, at), at += part.length;
     writeOut(line.subarray(0, at));

@@ -1,5 +1,4 @@
 /** What a container may look like after a crash: made from a recording, for any moment of it. */
-import { SEALED } from "../../crypto/sealer.ts";
 import { blockOffset, HEADER_AT } from "./byte_layout.ts";
 import type { Recording, StoreEvent } from "./recording.ts";
 
@@ -77,8 +76,9 @@ class Medium {
   #bytes: Uint8Array;
   length: number;
 
+  /** @param bytes the medium's own from now on */
   constructor(bytes: Uint8Array) {
-    this.#bytes = bytes.slice();
+    this.#bytes = bytes;
     this.length = bytes.length;
   }
 
@@ -106,8 +106,8 @@ class Medium {
     for (let i = from; i < Math.min(to, this.length); i++) this.#bytes[i] = random() * 256;
   }
 
-  copy(): Uint8Array {
-    return this.#bytes.slice(0, this.length);
+  get bytes(): Uint8Array {
+    return this.#bytes.subarray(0, this.length);
   }
 
   apply(event: StoreEvent, random: () => number): void {
@@ -186,12 +186,18 @@ function durableEvents(recording: Recording, events: number): number {
   return durable;
 }
 
+/** The changes that were made and that no flush covers. */
+function pendingOf({ events }: Recording, durable: number, to: number): StoreEvent[] {
+  return events.slice(durable, to)
+    .filter(({ kind }) => kind !== "flush-begin" && kind !== "flush-acknowledged");
+}
+
 /** Makes the bytes of one crash: for looking again at what {@linkcode crashImages} found. */
 export function crashImage(recording: Recording, point: CrashPoint): CrashImage {
-  const medium = new Medium(recording.initial), durable = durableEvents(recording, point.events);
+  const medium = new Medium(recording.initial.slice()), durable = durableEvents(recording, point.events);
   advance(medium, recording.events, 0, durable);
-  crash(medium, recording.events.slice(durable, point.events), point);
-  return { ...point, bytes: medium.copy() };
+  crash(medium, pendingOf(recording, durable, point.events), point);
+  return { ...point, bytes: medium.bytes };
 }
 
 /** Applies durable events. What is garbage there depends on nothing but the event's number. */
@@ -207,7 +213,7 @@ export function* crashImages(recording: Recording, options: CrashOptions = {}): 
   const { seed = 1, modes = ["kept", "dropped", "torn", "reordered"], variants = 1, share = 1 } = options;
   const sectors = options.sectors ?? [512, 4096], garbages = options.garbage ?? ["none", "own"];
   const { events } = recording, to = Math.min(options.to ?? events.length, events.length);
-  const base = new Medium(recording.initial), begun = new Map<number, number>();
+  const base = new Medium(recording.initial.slice()), begun = new Map<number, number>();
   const chance = generator(seed);
   let durable = 0, fresh = true;
   for (let count = 0; count <= to; count++) {
@@ -218,11 +224,11 @@ export function* crashImages(recording: Recording, options: CrashOptions = {}): 
     fresh ||= durable > before;
     if (count < (options.from ?? 0) || event?.kind === "flush-begin") continue;
     if (chance() >= share && event?.kind !== "flush-acknowledged") continue;
-    const pending = events.slice(durable, count).filter((one) => !one.kind.startsWith("flush"));
+    const pending = pendingOf(recording, durable, count);
     for (const [m, mode] of modes.entries()) {
       const drawn = mode === "torn" || mode === "reordered";
       if (drawn && pending.length === 0) continue;
-      if (mode === "dropped" && !fresh) continue;
+      if (mode === "dropped" && (!fresh || (pending.length === 0 && modes.includes("kept")))) continue;
       for (let variant = 0; variant < (drawn ? variants : 1); variant++) {
         const random = generator(mix(seed, count, m, variant));
         const pick = <T>(list: readonly T[]) => list[Math.floor(random() * list.length)]!;
@@ -233,16 +239,11 @@ export function* crashImages(recording: Recording, options: CrashOptions = {}): 
           sector: pick(sectors),
           garbage: pick(garbages),
         };
-        const medium = new Medium(base.copy());
+        const medium = new Medium(base.bytes.slice());
         crash(medium, pending, point);
-        yield { ...point, bytes: medium.copy() };
+        yield { ...point, bytes: medium.bytes };
       }
     }
     fresh = false;
   }
-}
-
-/** Tells whether the container's file holds this block at all. */
-export function holdsBlock(image: Uint8Array, position: number): boolean {
-  return blockOffset(position) + SEALED <= image.length;
 }

@@ -11,15 +11,12 @@ import {
   NO_QUOTA,
   Notice,
   Op,
-  type Prover,
   StatusError,
-  type TrustOptions,
 } from "../../net/mod.ts";
 import {
   type BlockStore,
   HEADER_BYTES,
   type HeaderRegion,
-  type StoreMode,
   type StoreSpace,
   type StoreTraits,
 } from "../block/store.ts";
@@ -405,7 +402,7 @@ export class RemoteStore implements BlockStore {
       this.#writer = connection;
       this.#inFlight = { bytes: 0, requests: 0 };
       if (this.#log.length === 0) this.#blocks = state.blocks;
-      this.#log.rewind();
+      
       this.#pump();
     }
     if (this.#wasCut) this.#options.onConnection?.("restored");

@@ -7,7 +7,13 @@ import { shell, strict } from "./mounts.ts";
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const NOBODY = 65534;
 
-/** A mounting program of its own, in a directory that an ordinary user can reach. */
+/** Lets an ordinary user stand in for root, where root runs the tests. */
+const DROP = Deno.uid() === 0 ? ["setpriv", `--reuid=${NOBODY}`, `--regid=${NOBODY}`, "--clear-groups"] : [];
+
+/**
+ * A mounting program of its own, in a directory that an ordinary user can reach. Where root runs the tests, an
+ * ordinary user's program sees a /dev/fuse with the usual rights, in a mount namespace of its own.
+ */
 class MountingProcess implements AsyncDisposable {
   readonly place: string;
   readonly mountpoint: string;
@@ -23,18 +29,20 @@ class MountingProcess implements AsyncDisposable {
     const process = new MountingProcess(await Deno.makeTempDir({ prefix: "coverfs-test-" }));
     const script = `set -e; cd "$2"; mkdir mnt cache code
       (cd "$1"; tar c crypto fs/*.ts ffi tests/model tests/ffi/mounting_process.ts) | tar x -C code
-      ln "$3" deno 2>/dev/null || cp "$3" deno; chmod -R a+rX .; [ "$4" != 0 ] || chown ${NOBODY} mnt cache`;
-    const { code, stderr } = await shell(script, ROOT, process.place, Deno.execPath(), String(Deno.uid()));
+      ln "$3" deno 2>/dev/null || cp "$3" deno; chmod -R a+rX .
+      [ "$(id -u)" != 0 ] || { chown ${NOBODY} mnt cache; mknod fuse c 10 229; chmod 666 fuse; }`;
+    const { code, stderr } = await shell(script, ROOT, process.place, Deno.execPath());
     assert.equal(code, 0, stderr);
     return process;
   }
 
   /** Starts it. @returns its first line, and what it says after that until it ends. */
-  async start(options: MountOptions = {}, user = NOBODY): Promise<{ first: string; rest: Promise<string> }> {
+  async start(options: MountOptions = {}, who: "user" | "tester" = "user") {
     const program = `${this.place}/code/tests/ffi/mounting_process.ts`;
     const deno = [`${this.place}/deno`, "run", "-A", "--no-check", "--no-config", "-q", program];
-    const drop = Deno.uid() === 0 && user !== 0
-      ? ["setpriv", `--reuid=${user}`, `--regid=${user}`, "--clear-groups"]
+    const bind = 'mount --bind "$0" /dev/fuse && exec "$@"';
+    const drop = who === "user" && DROP.length > 0
+      ? ["unshare", "--mount", "sh", "-c", bind, `${this.place}/fuse`, ...DROP]
       : [];
     const [command, ...args] = [...drop, ...deno, this.mountpoint, JSON.stringify(options)];
     this.#child = new Deno.Command(command!, {
@@ -53,6 +61,14 @@ class MountingProcess implements AsyncDisposable {
     return { first: first.trim(), rest };
   }
 
+  /** Runs a shell script as the ordinary user who mounts; `$1` is the mountpoint. */
+  async asUser(script: string): Promise<string> {
+    const enter = DROP.length > 0 ? ["nsenter", "--mount", `--target=${this.#child!.pid}`, ...DROP] : [];
+    const [command, ...args] = [...enter, "sh", "-c", script, "sh", this.mountpoint];
+    const { stdout, stderr } = await new Deno.Command(command!, { args }).output();
+    return new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
+  }
+
   /** Ends the program as a crash would. */
   async kill(): Promise<void> {
     this.#child?.kill("SIGKILL");
@@ -62,7 +78,11 @@ class MountingProcess implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await shell('fusermount3 -uzq "$1"', this.mountpoint);
-    await this.#child?.status;
+    if (this.#child) {
+      const timer = setTimeout(() => this.#child?.kill("SIGKILL"), 5000);
+      await this.#child.status;
+      clearTimeout(timer);
+    }
     await Deno.remove(this.place, { recursive: true });
   }
 }
@@ -71,10 +91,10 @@ Deno.test("an ordinary user can mount, and the program ends when it is unmounted
   await using process = await MountingProcess.prepare();
   const { first, rest } = await process.start();
   assert.equal(first, "mounted");
-  const asUser = Deno.uid() === 0 ? `setpriv --reuid=${NOBODY} --regid=${NOBODY} --clear-groups ` : "";
-  const script = `echo hello >"$1/f" && cat "$1/f" && stat -c %u "$1/f" && fusermount3 -u "$1"`;
-  const { stdout } = await shell(`${asUser} sh -c '${script}' sh "$1"`, process.mountpoint);
-  assert.equal(stdout, `hello\n${Deno.uid() === 0 ? NOBODY : Deno.uid()}\n`);
+  const said = await process.asUser(
+    'echo hello >"$1/f" && cat "$1/f" && stat -c %u "$1/f"; fusermount3 -u "$1"',
+  );
+  assert.equal(said, `hello\n${Deno.uid() === 0 ? NOBODY : Deno.uid()}\n`);
   assert.equal(await rest, "unmounted 0");
 });
 
@@ -85,9 +105,29 @@ Deno.test("allow_other needs the word of /etc/fuse.conf for an ordinary user", s
   assert.equal(first, allowed ? "mounted" : "Cannot mount with allow_other: only root may");
 });
 
+Deno.test("a user who may not open /dev/fuse is told so", strict, async () => {
+  await using process = await MountingProcess.prepare();
+  if (DROP.length > 0) await Deno.chmod(`${process.place}/fuse`, 0o600);
+  const { first } = await process.start();
+  const free = DROP.length === 0;
+  assert.equal(first, free ? "mounted" : "Cannot mount: this user may not open /dev/fuse");
+});
+
+Deno.test(
+  "a mounting program that an ordinary user tells to unmount does so by fusermount3",
+  strict,
+  async () => {
+    await using process = await MountingProcess.prepare();
+    const { first, rest } = await process.start({ fsname: "until-told" });
+    assert.equal(first, "mounted");
+    assert.equal(await process.asUser('mkdir "$1/end"'), "");
+    assert.equal(await rest, "unmounted 0");
+  },
+);
+
 Deno.test("what a crash leaves behind is named, with what removes it", strict, async () => {
   await using process = await MountingProcess.prepare();
-  assert.equal((await process.start({}, 0)).first, "mounted");
+  assert.equal((await process.start({}, "tester")).first, "mounted");
   await process.kill();
   await assert.rejects(mount(new MemoryFilesystem(), process.mountpoint), {
     kind: "cannot-mount",
@@ -98,10 +138,9 @@ Deno.test("what a crash leaves behind is named, with what removes it", strict, a
 
 Deno.test("permission bits decide who may do what", strict, async () => {
   await using process = await MountingProcess.prepare();
-  const { first, rest } = await process.start({ allowOther: Deno.uid() === 0 }, 0);
+  const { first, rest } = await process.start({ allowOther: Deno.uid() === 0 }, "tester");
   assert.equal(first, "mounted");
-  const script =
-    `umask 077; echo secret >"$1/f"; setpriv --reuid=${NOBODY} --regid=${NOBODY} --clear-groups cat "$1/f"`;
+  const script = `umask 077; echo secret >"$1/f"; ${DROP.join(" ") || "false"} cat "$1/f"`;
   const { stdout, code } = await shell(script, process.mountpoint);
   assert.deepEqual({ stdout, failed: code !== 0 }, { stdout: "", failed: true });
   assert.equal((await shell('umount "$1"', process.mountpoint)).code, 0);

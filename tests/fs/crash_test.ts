@@ -3,21 +3,15 @@
  * the writes that no flush covers dropped, kept, or taken by chance. `COVERFS_SEED` replays one run.
  */
 import assert from "node:assert/strict";
-import { playCrash, RecordingStore, type Survives } from "../../fs/block/recording.ts";
+import { blockOffset, HEADER_AT } from "../../fs/block/byte_layout.ts";
+import { crashImages } from "../../fs/block/crash.ts";
+import { RecordingStore } from "../../fs/block/recording.ts";
+import { SEALED } from "../../crypto/sealer.ts";
 import { checkContainer } from "../../fs/fsck.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import { type Ino, ROOT } from "../../fs/types.ts";
 import type { Volume } from "../../fs/volume.ts";
-import { FILE, makeContainer, name, openVolume, pattern, testKeys } from "./fixture.ts";
-
-/** Numbers from 0 to below `n`, the same for the same seed (xorshift). */
-function randomNumbers(seed: number): (n: number) => number {
-  let x = seed >>> 0 || 1;
-  return (n) => {
-    x ^= x << 13, x ^= x >>> 17, x ^= x << 5;
-    return (x >>> 0) % n;
-  };
-}
+import { FILE, makeContainer, name, openVolume, pattern, randomNumbers, testKeys } from "./fixture.ts";
 
 /** What must be there from an event on: the files' contents after an acknowledged sync. */
 interface Promised {
@@ -95,32 +89,44 @@ const SEED = Number(Deno.env.get("COVERFS_SEED") ?? 1 + Math.floor(Math.random()
 Deno.test(`after a crash at any moment the container opens and holds what was synced (seed ${SEED})`, async () => {
   const base = new RamStore();
   await makeContainer(base);
-  const start: [0 | 1, Uint8Array][] = [[0, await base.readHeader("super", 0)], [
-    1,
-    await base.readHeader("super", 1),
-  ]];
-  const blocks = await base.size(), before = base.read(0, blocks);
-  const store = new RecordingStore(base);
-  const { promised, history } = await work(await openVolume(store), store, SEED, 40);
-  const chance = randomNumbers(SEED + 1);
-  const ways: [string, Survives][] = [
-    ["dropped", () => false],
-    ["kept", () => true],
-    ["by chance", () => chance(2) === 0],
-  ];
-  for (let count = 0; count <= store.events.length; count++) {
-    const due = promised.findLast((one) => one.events <= count) ?? promised[0]!;
-    for (const [way, survives] of ways) {
-      const crashed = new RamStore();
-      crashed.write(0, before.slice());
-      for (const [copy, bytes] of start) crashed.writeHeader("super", copy, bytes);
-      await playCrash(store.events, count, crashed, survives);
-      const where = `seed ${SEED}, ${count} of ${store.events.length} events, pending ${way}`;
-      await judge(crashed, due, history, where);
-      if (due.events === count) await holds(crashed, due, where);
-    }
+  const store = new RecordingStore(base, { initial: await imageOf(base), scribble: true });
+  const { promised, history } = await work(await openVolume(store), store, SEED, 25);
+  const options = {
+    seed: SEED,
+    garbage: ["none", "own"],
+    share: Number(Deno.env.get("COVERFS_CRASH_SHARE") ?? 0.4),
+  } as const;
+  let states = 0;
+  for (const image of crashImages(store, options)) {
+    const { bytes, ...point } = image;
+    const due = promised.findLast((one) => one.events <= point.events) ?? promised[0]!;
+    const crashed = storeOf(bytes),
+      where = `seed ${SEED}, ${JSON.stringify(point)} of ${store.events.length} events`;
+    await judge(crashed, due, history, where);
+    if (due.events === point.events) await holds(storeOf(bytes), due, where);
+    states++;
   }
+  assert.ok(states > 100, `${states} states`);
 });
+
+/** A store's bytes as they lie in a file. */
+async function imageOf(store: RamStore): Promise<Uint8Array> {
+  const blocks = await store.size(), bytes = new Uint8Array(blockOffset(blocks));
+  for (const copy of [0, 1] as const) bytes.set(await store.readHeader("super", copy), HEADER_AT.super[copy]);
+  bytes.set(store.read(0, blocks), blockOffset(0));
+  return bytes;
+}
+
+/** A store that holds these bytes. */
+function storeOf(bytes: Uint8Array): RamStore {
+  const store = new RamStore(), blocks = Math.floor((bytes.length - blockOffset(0)) / SEALED);
+  for (const copy of [0, 1] as const) {
+    const at = HEADER_AT.super[copy];
+    store.writeHeader("super", copy, bytes.slice(at, at + SEALED));
+  }
+  store.write(0, bytes.slice(blockOffset(0), blockOffset(blocks)));
+  return store;
+}
 
 /** Exactly what was synced is there, where a sync was the last thing that happened. */
 async function holds(crashed: RamStore, due: Promised, where: string): Promise<void> {

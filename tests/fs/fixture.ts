@@ -53,3 +53,12 @@ export function pattern(length: number, seed = 1): Uint8Array {
   }
   return bytes;
 }
+
+/** Numbers from 0 to below `n`, the same for the same seed (xorshift). */
+export function randomNumbers(seed: number): (n: number) => number {
+  let x = seed >>> 0 || 1;
+  return (n) => {
+    x ^= x << 13, x ^= x >>> 17, x ^= x << 5;
+    return (x >>> 0) % n;
+  };
+}

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { ExtentTable } from "../../fs/layout/extents.ts";
+import { randomNumbers } from "./random.ts";
 
 const BLOCK = 4096;
 type Extent = [offset: number, length: number, position: number, birth: number];
@@ -56,28 +57,30 @@ function asModel(table: ExtentTable, ino: number): Model {
 const sorted = (model: Model) => [...model.blocks].sort(([a], [b]) => a - b);
 
 const block = fc.nat(40);
+const set = fc.record({
+  op: fc.constant("set" as const),
+  at: block,
+  count: fc.integer({ min: 1, max: 9 }),
+  odd: fc.nat(BLOCK - 1),
+  whole: fc.boolean(),
+});
+const cut = fc.record({
+  op: fc.constant("cut" as const),
+  from: fc.nat(50 * BLOCK),
+  length: fc.nat(12 * BLOCK),
+  aligned: fc.boolean(),
+});
+const truncate = fc.record({ op: fc.constant("truncate" as const), size: fc.nat(50 * BLOCK) });
+const clear = fc.record({ op: fc.constant("clear" as const) });
 const step = fc.oneof(
-  fc.record({
-    op: fc.constant("set" as const),
-    at: block,
-    count: fc.integer({ min: 1, max: 9 }),
-    odd: fc.nat(BLOCK - 1),
-    whole: fc.boolean(),
-  }),
-  fc.record({
-    op: fc.constant("cut" as const),
-    from: fc.nat(50 * BLOCK),
-    length: fc.nat(12 * BLOCK),
-    aligned: fc.boolean(),
-  }),
-  fc.record({ op: fc.constant("truncate" as const), size: fc.nat(50 * BLOCK) }),
-  fc.record({ op: fc.constant("clear" as const) }),
+  { weight: 20, arbitrary: set },
+  { weight: 10, arbitrary: cut },
+  { weight: 2, arbitrary: truncate },
+  { weight: 1, arbitrary: clear },
 );
 
 Deno.test("extents behave like an array of blocks under set, cut, truncate and clear", () => {
-  const steps = fc.array(fc.oneof({ weight: 6, arbitrary: step }, { weight: 1, arbitrary: step }), {
-    maxLength: 40,
-  });
+  const steps = fc.array(step, { maxLength: 40, size: "max" });
   fc.assert(fc.property(steps, (steps) => {
     const table = new ExtentTable(), model = new Model(), ino = 3, freed: string[] = [];
     const report = (position: number, blocks: number, birth: number) => {
@@ -122,7 +125,10 @@ Deno.test("extents behave like an array of blocks under set, cut, truncate and c
 
 Deno.test("lookup() shows exactly the valid bytes of a range, from block boundaries on", () => {
   const range = fc.tuple(fc.nat(50 * BLOCK), fc.integer({ min: 1, max: 20 * BLOCK }));
-  const sets = fc.array(fc.tuple(block, fc.integer({ min: 1, max: 9 * BLOCK })), { maxLength: 12 });
+  const sets = fc.array(fc.tuple(block, fc.integer({ min: 1, max: 9 * BLOCK })), {
+    maxLength: 12,
+    size: "max",
+  });
   fc.assert(fc.property(sets, range, (sets, [offset, length]) => {
     const table = new ExtentTable(), model = new Model();
     sets.forEach(([at, bytes], i) => {
@@ -219,8 +225,8 @@ Deno.test("cut() within a block leaves bytes behind it and ends the valid ones b
 
 Deno.test("files with thousands of extents keep them through random rewriting and cutting", () => {
   const table = new ExtentTable(), model = new Model(), size = 3000;
-  let freed = 0, random = 12345;
-  const next = (limit: number) => (random = (random * 1103515245 + 12345) % 2147483648) % limit;
+  let freed = 0;
+  const next = randomNumbers(1);
   const count = (_position: number, blocks: number) => void (freed += blocks);
   for (let i = 0; i < 6000; i++) {
     const at = next(size), length = (1 + next(3)) * BLOCK - (next(4) === 0 ? next(BLOCK) : 0);

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { FreeSpace } from "../../fs/layout/free_space.ts";
 import type { Run } from "../../fs/layout/superblock.ts";
+import { randomNumbers } from "./random.ts";
 
 /** Checks what is told about the free runs against a bitmap (true is used). */
 function check(space: FreeSpace, used: readonly boolean[]): void {
@@ -52,7 +53,7 @@ const step = fc.oneof(
 
 Deno.test("free space behaves like a bitmap", () => {
   fc.assert(
-    fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
+    fc.property(fc.array(step, { maxLength: 120, size: "max" }), (steps) => {
       const space = new FreeSpace(), used: boolean[] = Array(LIMIT).fill(false);
       space.limit = LIMIT;
       for (const one of steps) {
@@ -95,7 +96,10 @@ Deno.test("free space behaves like a bitmap", () => {
 });
 
 Deno.test("build() finds what is free and what is used more than once", () => {
-  const runs = fc.array(fc.record({ position: fc.nat(80), count: fc.nat(12) }), { maxLength: 20 });
+  const runs = fc.array(fc.record({ position: fc.nat(80), count: fc.nat(12) }), {
+    maxLength: 20,
+    size: "max",
+  });
   fc.assert(fc.property(runs, fc.nat(120), (runs, end) => {
     const space = new FreeSpace(), covers: number[] = Array(120).fill(0), twice: Run[] = [];
     for (const { position, count } of runs) {
@@ -171,4 +175,34 @@ Deno.test("many thousand scattered runs merge back into one", () => {
   space.release(count, 1);
   assert.equal(space.tailStart(), 0);
   assert.equal(space.holes, 0);
+});
+
+Deno.test("thousands of holes stay right through random allocating and releasing", () => {
+  const limit = 16_000, random = randomNumbers(3), space = new FreeSpace(), owned: Run[] = [];
+  const used: boolean[] = Array(limit).fill(false);
+  space.limit = limit;
+  let holes = 0;
+  for (let turn = 0; turn < 30_000; turn++) {
+    // Fills everything, then empties half and goes on about there.
+    const filling = turn < 10_000 ? 10 : turn < 14_000 ? 0 : 5;
+    if (random(10) < filling) {
+      const runs = space.allocate(1 + random(random(100) === 0 ? 300 : 3), { near: random(limit) });
+      for (const run of runs ?? []) {
+        assert.ok(!used.slice(run.position, run.position + run.count).includes(true));
+        used.fill(true, run.position, run.position + run.count);
+        owned.push(run);
+      }
+    } else if (owned.length > 0) {
+      const at = random(owned.length), run = owned[at]!, kept = random(run.count);
+      owned[at] = owned[owned.length - 1]!;
+      owned.pop();
+      if (kept > 0) owned.push({ position: run.position, count: kept });
+      space.release(run.position + kept, run.count - kept);
+      used.fill(false, run.position + kept, run.position + run.count);
+    }
+    if (turn % 1000 === 0) check(space, used);
+    holes = Math.max(holes, space.holes);
+  }
+  check(space, used);
+  assert.ok(holes > 2000);
 });

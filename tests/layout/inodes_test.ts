@@ -6,16 +6,18 @@ import { InodeTable } from "../../fs/layout/inodes.ts";
 
 Deno.test("a NumberSet tells its lowest number like a sorted set", () => {
   const numbers = fc.oneof(fc.nat(70), fc.nat(5000), fc.nat(200_000));
-  fc.assert(fc.property(fc.array(fc.tuple(fc.boolean(), numbers)), (steps) => {
-    const set = new NumberSet(), model = new Set<number>();
-    for (const [add, number] of steps) {
-      if (add) set.add(number), model.add(number);
-      else set.delete(number), model.delete(number);
-      assert.equal(set.has(number), add);
-      assert.equal(set.size, model.size);
-      assert.equal(set.lowest(), model.size === 0 ? -1 : Math.min(...model));
-    }
-  }));
+  fc.assert(
+    fc.property(fc.array(fc.tuple(fc.boolean(), numbers), { maxLength: 60, size: "max" }), (steps) => {
+      const set = new NumberSet(), model = new Set<number>();
+      for (const [add, number] of steps) {
+        if (add) set.add(number), model.add(number);
+        else set.delete(number), model.delete(number);
+        assert.equal(set.has(number), add);
+        assert.equal(set.size, model.size);
+        assert.equal(set.lowest(), model.size === 0 ? -1 : Math.min(...model));
+      }
+    }),
+  );
 });
 
 Deno.test("columns keep their values however far they grow, and new rows are zero", () => {
@@ -98,8 +100,6 @@ Deno.test("insert() takes an id off the free list and leaves a live one alone", 
 
 Deno.test("insert() refuses an id absurdly far above all others", () => {
   const table = new InodeTable();
-  for (const ino of [0x7fff_ffff, -1, NaN, 1 << 23]) {
-    if (ino >= 0 || ino !== ino) assert.throws(() => table.insert(ino), DecodeError);
-  }
+  for (const ino of [0x7fff_ffff, 2 ** 40, 1 << 23]) assert.throws(() => table.insert(ino), DecodeError);
   assert.equal(table.end, 0);
 });

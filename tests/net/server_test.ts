@@ -312,18 +312,28 @@ Deno.test("a connection that did not take the lease cannot write", strict, async
   assert.equal((await store.read(0, 1))[9], 0);
 });
 
-Deno.test("connections beyond the limit, late and idle ones are ended", strict, async () => {
-  await using server = await startServer({
-    limits: { connections: 2, handshakeSeconds: 0.3, idleSeconds: 0.6 },
-  });
-  const silent = await Deno.connect({ hostname: HOST, port: server.port });
-  await drained(silent);
+Deno.test(
+  "who only connects holds a place for a bounded time; connections beyond the limit are refused",
+  strict,
+  async () => {
+    await using server = await startServer({ limits: { connections: 5, handshakeSeconds: 0.4 } });
+    const silent: Promise<void>[] = [];
+    for (let i = 0; i < 5; i++) {
+      silent.push(drained(await Deno.connect({ hostname: HOST, port: server.port })));
+    }
+    await assert.rejects(connectTo(server), isCover("no-connection"));
+    await Promise.all(silent); // the server closes them, though they never said anything
+    await (await connectTo(server)).close();
+    const greeting = await rawConnection(server);
+    await drained(greeting); // TLS, but no HELLO
+  },
+);
+
+Deno.test("idle connections are ended", strict, async () => {
+  await using server = await startServer({ limits: { idleSeconds: 0.4 } });
   const connection = await connectTo(server);
-  const other = await connectTo(server);
-  await assert.rejects(connectTo(server), isCover("no-connection"));
   isCover("no-connection")(await connection.ended);
   await connection.close();
-  await other.close();
 });
 
 Deno.test("reads beyond the bytes in flight wait, and all are answered", strict, async () => {

@@ -271,6 +271,50 @@ Deno.test("a cut connection is made again, by the same session", strict, async (
   assert.deepEqual(states.slice(0, 2), ["cut", "restored"]);
 });
 
+Deno.test(
+  "wherever the connection is cut: after a flush the server holds what a model holds",
+  strict,
+  async () => {
+    let syncs = 0;
+    await using server = await startServer({
+      decorate: hookedRoot((operation) => {
+        if (operation === "sync" && ++syncs % 7 === 0) throw new Error("EIO");
+      }),
+    });
+    await using relay = new Relay(server.port);
+    await using store = await openOn(server, { mode: "create", port: relay.port, ...await makeWriter() });
+    await using reader = await openOn(server, { mode: "read" });
+    let seed = 12345;
+    const random = (below: number) => (seed = (seed * 1103515245 + 12345) % 2 ** 31) % below;
+    const model = new Map<number, number>();
+    for (let round = 0; round < 12; round++) {
+      for (let i = 0; i < 12; i++) {
+        const position = random(64);
+        const count = 1 + random(20);
+        const fill = 1 + random(255);
+        const data = new Uint8Array(count * BLOCK_BYTES).fill(fill);
+        await store.write(position, data);
+        for (let block = 0; block < count; block++) model.set(position + block, fill);
+        if (random(4) === 0) await Promise.resolve(); // let some frames go
+        if (random(10) === 0) relay.cut();
+        const seen = random(64);
+        assert.equal((await store.read(seen, 1))[7], model.get(seen) ?? 0, `round ${round}`);
+      }
+      const flushed = store.flush();
+      if (random(2) === 0) relay.cut();
+      await flushed;
+      const all = await reader.read(0, 84);
+      for (const [position, fill] of model) {
+        assert.equal(
+          all[position * BLOCK_BYTES + 7],
+          fill,
+          `block ${position}`,
+        );
+      }
+    }
+  },
+);
+
 Deno.test("a read waits a bounded time for the server, then there is no connection", strict, async () => {
   await using server = await startServer();
   await using relay = new Relay(server.port);

@@ -1,0 +1,209 @@
+import {
+  chmodSync,
+  linkSync,
+  lstatSync,
+  lutimesSync,
+  mkdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+} from "node:fs";
+import { open } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { fromUtf8 } from "../../crypto/bytes.ts";
+import { CoverError } from "../../crypto/errors.ts";
+import type { Attributes, Filesystem } from "../../fs/filesystem.ts";
+import { type Ino, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "../../fs/types.ts";
+import { withVolume } from "../container.ts";
+import { interruptible } from "../interrupt.ts";
+import { Items } from "../items.ts";
+import { readingCommand } from "../options.ts";
+import { nameText, typeWord, writeOut } from "../output.ts";
+import { about, joinPath, lastName, resolve } from "../paths.ts";
+import { Progress } from "../progress.ts";
+import { readPieces, secondsOf } from "../transfer.ts";
+
+/** `coverfs get`: copies files of a container to this machine. */
+export const getCommand = () =>
+  readingCommand(
+    "get",
+    "coverfs get /notes/todo.txt .\ncoverfs get -r /Photos ~/Pictures\ncoverfs get /backup.tar - | tar x",
+  )
+    .description("copy files of a container to this machine")
+    .argument("<PATHS...>", "sources in the container, and the local target (. if there is one source only)")
+    .option("-r, --recursive", "directories with all that is below them")
+    .option("-q, --quiet", "no progress")
+    .action((paths, options) =>
+      interruptible((signal) =>
+        withVolume(options, { mode: "read" }, async (volume) => {
+          using progress = new Progress(options);
+          const target = paths.length > 1 ? paths[paths.length - 1]! : ".";
+          const sources = paths.length > 1 ? paths.slice(0, -1) : paths;
+          const items = new Items(), recursive = options.recursive === true;
+          const getter = new Getter(volume, { signal, progress, items, recursive });
+          const into = target !== "-" && targetDirectory(target, sources.length > 1);
+          for (const source of sources) {
+            const local = into ? join(target, localName(lastName(source), source)) : target;
+            await items.run(() => getter.source(source, local));
+          }
+          getter.finish();
+          items.finish();
+        })
+      )
+    );
+
+/** Whether sources go into the target under their own names. */
+function targetDirectory(target: string, must: boolean): boolean {
+  const found = statSync(target, { throwIfNoEntry: false });
+  if (found?.isDirectory()) return true;
+  if (must || target.endsWith("/")) {
+    throw new CoverError("usage", `Cannot copy to "${target}": not a directory`);
+  }
+  return false;
+}
+
+/** A name that can be given to a local file without leading anywhere else. */
+function localName(name: string, path: string): string {
+  if (name === "" || name === "." || name === "..") {
+    throw new CoverError("usage", `Cannot copy "${path}" under its own name: it has none`, {
+      hint: "Name a target that is not there yet",
+    });
+  }
+  if (Deno.build.os === "windows" && /[\\:*?"<>|]/.test(name)) {
+    throw new CoverError("failure", `Cannot copy "${path}": its name cannot be used on this system`);
+  }
+  return name;
+}
+
+class Getter {
+  readonly #filesystem: Filesystem;
+  readonly #how: { signal: AbortSignal; progress: Progress; items: Items; recursive: boolean };
+  /** Where an inode with several names was copied to. */
+  readonly #links = new Map<Ino, string>();
+  readonly #directories: (() => void)[] = [];
+
+  constructor(
+    filesystem: Filesystem,
+    how: { signal: AbortSignal; progress: Progress; items: Items; recursive: boolean },
+  ) {
+    this.#filesystem = filesystem;
+    this.#how = how;
+  }
+
+  /** Copies what a path in the container names; a symbolic link at its end is followed, as `cp` does. */
+  async source(path: string, local: string): Promise<void> {
+    const ino = resolve(this.#filesystem, path, { follow: !this.#how.recursive });
+    if (local !== "-") return await this.#get(ino, new TextEncoder().encode(path), local);
+    const { signal } = this.#how;
+    await about(path, async () => {
+      for await (const piece of readPieces(this.#filesystem, ino, { signal })) writeOut(piece);
+    });
+  }
+
+  /** Gives the directories their modes and times, the deepest first. */
+  finish(): void {
+    for (const finish of this.#directories.reverse()) finish();
+  }
+
+  async #get(ino: Ino, path: Uint8Array, local: string): Promise<void> {
+    this.#how.signal.throwIfAborted();
+    const attributes = this.#filesystem.attributes(ino), { mode, nlink, atime, mtime } = attributes;
+    switch (mode & S_IFMT) {
+      case S_IFDIR:
+        return await this.#directory(ino, path, local, attributes);
+      case S_IFLNK:
+        replace(local, (temporary) => symlinkSync(targetOf(this.#filesystem.readlink(ino), path), temporary));
+        lutimesSync(local, secondsOf(atime), secondsOf(mtime));
+        return;
+      case S_IFREG: {
+        const known = nlink > 1 ? this.#links.get(ino) : undefined;
+        if (known !== undefined) return replace(local, (temporary) => linkSync(known, temporary));
+        await about(nameText(path), () => this.#file(ino, path, local, attributes));
+        if (nlink > 1) this.#links.set(ino, local);
+        return;
+      }
+    }
+    throw new CoverError("failure", `Cannot copy "${nameText(path)}": a ${typeWord(mode)}`);
+  }
+
+  async #directory(ino: Ino, path: Uint8Array, local: string, attributes: Attributes): Promise<void> {
+    if (!this.#how.recursive) {
+      throw new CoverError("failure", `"${nameText(path)}" is a directory: not copied`, { hint: "Use -r" });
+    }
+    // A link in its place would lead the copy elsewhere.
+    if (!lstatSync(local, { throwIfNoEntry: false })?.isDirectory()) mkdirSync(local, { mode: 0o700 });
+    this.#directories.push(() => setAttributes(local, attributes));
+    for (const entry of [...this.#filesystem.list(ino)]) {
+      const below = joinPath(path, entry.name);
+      await this.#how.items.run(() => {
+        const name = localName(textOf(entry.name, below), nameText(below));
+        return this.#get(entry.ino, below, join(local, name));
+      });
+    }
+  }
+
+  /** Writes beside the target and puts it in its place when it is complete and on the disk. */
+  async #file(ino: Ino, path: Uint8Array, local: string, attributes: Attributes): Promise<void> {
+    const { signal, progress } = this.#how, temporary = temporaryPath(local);
+    if (lstatSync(local, { throwIfNoEntry: false })?.isDirectory()) {
+      throw new CoverError("failure", `Cannot write "${local}": it is a directory`);
+    }
+    try {
+      {
+        await using file = await open(temporary, "wx", 0o600);
+        let at = 0;
+        for await (const piece of readPieces(this.#filesystem, ino, { signal })) {
+          for (let done = 0; done < piece.length;) {
+            done += (await file.write(piece, done, piece.length - done, at + done)).bytesWritten;
+          }
+          at += piece.length;
+          progress.bytes(nameText(path), at, attributes.size);
+        }
+        await file.sync();
+      }
+      setAttributes(temporary, attributes);
+      renameSync(temporary, local);
+    } catch (error) {
+      rmSync(temporary, { force: true });
+      throw error;
+    }
+  }
+}
+
+function setAttributes(path: string, { mode, atime, mtime }: Attributes): void {
+  // Set-id bits stay behind: the owner here is another one.
+  chmodSync(path, mode & 0o1777);
+  utimesSync(path, secondsOf(atime), secondsOf(mtime));
+}
+
+function temporaryPath(path: string): string {
+  return join(dirname(path), `.coverfs-${crypto.getRandomValues(new Uint8Array(8)).toHex()}`);
+}
+
+function replace(path: string, make: (temporary: string) => void): void {
+  const temporary = temporaryPath(path);
+  make(temporary);
+  try {
+    renameSync(temporary, path);
+  } finally {
+    rmSync(temporary, { force: true }); // still there if it was a link to the same file, or on failure
+  }
+}
+
+function textOf(name: Uint8Array, path: Uint8Array): string {
+  try {
+    return fromUtf8(name);
+  } catch (cause) {
+    throw new CoverError("failure", `Cannot copy "${nameText(path)}": its name is not UTF-8`, { cause });
+  }
+}
+
+function targetOf(target: Uint8Array, path: Uint8Array): string {
+  try {
+    return fromUtf8(target);
+  } catch (cause) {
+    throw new CoverError("failure", `Cannot copy "${nameText(path)}": its target is not UTF-8`, { cause });
+  }
+}

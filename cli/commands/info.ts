@@ -1,0 +1,68 @@
+import { hex } from "../../crypto/bytes.ts";
+import { FORMAT_VERSION, type KeySlot } from "../../crypto/mod.ts";
+import { BLOCK, SEALED } from "../../crypto/sealer.ts";
+import { withVolume } from "../container.ts";
+import { readingCommand } from "../options.ts";
+import { humanSize, print, printJson, timeIso } from "../output.ts";
+
+/** `coverfs info`: what a container is and how full it is. */
+export const infoCommand = () =>
+  readingCommand("info", "coverfs info container\ncoverfs info --json")
+    .description("show what a container is: sizes, usage, cipher suite, key slots")
+    .argument("[CONTAINER]", "the container; else -c or COVERFS_CONTAINER")
+    .option("--json", "print one object")
+    .action((argument, options) =>
+      withVolume(options, { mode: "read", argument }, async (volume, { encryption, store, name }) => {
+        const { header } = encryption, { container } = volume, { inodes, extents } = container.tables;
+        let dataBlocks = 0, bytes = 0;
+        for (let ino = 0; ino < inodes.end; ino++) {
+          if (!inodes.has(ino)) continue;
+          dataBlocks += extents.blocksOf(ino);
+          bytes += inodes.size[ino]!;
+        }
+        const info = {
+          container: name,
+          id: hex(header.containerId),
+          formatVersion: FORMAT_VERSION,
+          suite: header.suite,
+          created: timeIso({ seconds: header.created, nanoseconds: 0 }),
+          commit: container.last,
+          clean: container.superblock.clean,
+          files: inodes.count,
+          fileBytes: bytes,
+          dataBytes: dataBlocks * BLOCK,
+          containerBytes: await store.size() * SEALED,
+          checkpointBytes: container.checkpointBlocks * SEALED,
+          journalBytes: container.journalBlocks * SEALED,
+          slots: header.slots.flatMap((slot, index) => slot === undefined ? [] : [slotInfo(slot, index)]),
+        };
+        if (options.json) return printJson(info);
+        const size = (count: number) => `${humanSize(count)}`;
+        const rows: [string, string][] = [
+          ["container", info.container],
+          ["id", info.id],
+          ["format", `version ${info.formatVersion}, ${info.suite}`],
+          ["made", info.created],
+          ["commit", `${info.commit}${info.clean ? "" : " (in use, or not ended in order)"}`],
+          ["files", String(info.files)],
+          ["contents", `${size(info.fileBytes)} in ${size(info.dataBytes)} of blocks`],
+          [
+            "occupied",
+            `${size(info.containerBytes)} (checkpoint ${size(info.checkpointBytes)}, journal ${
+              size(info.journalBytes)
+            })`,
+          ],
+        ];
+        for (const [what, value] of rows) print(`${what.padEnd(10)} ${value}`);
+        for (const { index, kind, kdf, label, made } of info.slots) {
+          print(`${`slot ${index}`.padEnd(10)} ${kind}, ${kdf}, made ${made}${label ? `, "${label}"` : ""}`);
+        }
+      })
+    );
+
+function slotInfo({ kind, kdf, label, created }: KeySlot, index: number) {
+  const parameters = kdf.name === "argon2id"
+    ? `${kdf.name} ${kdf.passes} passes ${kdf.memoryKiB} KiB ${kdf.lanes} lanes`
+    : `${kdf.name} ${kdf.rounds} rounds`;
+  return { index, kind, kdf: parameters, label, made: timeIso({ seconds: created, nanoseconds: 0 }) };
+}

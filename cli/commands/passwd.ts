@@ -1,0 +1,73 @@
+import { calibrateRounds, replaceSlot } from "../../crypto/mod.ts";
+import { CoverError } from "../../crypto/errors.ts";
+import { equalConstantTime } from "../../crypto/bytes.ts";
+import type { BlockStore } from "../../fs/block/store.ts";
+import { Container } from "../../fs/container.ts";
+import { withUnlocked } from "../container.ts";
+import { wholeNumber, writingCommand } from "../options.ts";
+import { print } from "../output.ts";
+import { readNewPassphrase } from "../passphrase.ts";
+
+const collect = (value: string, before: string[] | undefined) => [...before ?? [], value];
+
+/** `coverfs passwd`: changes the passphrase; the data is not touched. */
+export const passwdCommand = () =>
+  writingCommand("passwd", "coverfs passwd container")
+    .description("change the passphrase of a container")
+    .argument("[CONTAINER]", "the container; else -c or COVERFS_CONTAINER")
+    .option("--new-passfile <FILE>", "read the new passphrase from FILE", collect)
+    .option("--new-extpass <COMMAND>", "take the new passphrase from the output of COMMAND")
+    .option("--kdf-rounds <ROUNDS>", "rounds of PBKDF2; measured to take a second unless given", wholeNumber)
+    .action((argument, options) =>
+      withUnlocked(options, { mode: "write", argument }, async (container) => {
+        const { store, encryption, unlocked, keys, session, memory, name } = container,
+          { header } = encryption;
+        const masterKey = unlocked.masterKeys.get(header.generation)!;
+        const index = passphraseSlot(header.slots, unlocked.slotIndex);
+        // The history is checked before anything is written.
+        const point = memory.point(keys.containerId),
+          before = await Container.open(store, keys, { mode: "read" });
+        if (point && !options.acceptRollback && !before.contains(point)) {
+          throw new CoverError("rollback", `The container is older than commit ${point.commit}, seen before`);
+        }
+        const text = await readNewPassphrase(
+          { passfile: options.newPassfile, extpass: options.newExtpass },
+          name,
+        );
+        const rounds = options.kdfRounds ?? await calibrateRounds();
+        const label = header.slots[index]!.label;
+        const changed = await replaceSlot(header, masterKey, {
+          slot: { kind: "passphrase", text, label },
+          index,
+          rounds,
+        });
+        const other = encryption.copy === 0 ? 1 : 0;
+        for (const copy of [other, encryption.copy] as const) await writeCopy(store, copy, changed.bytes);
+        // The superblock then names the new sequence, so that the old passphrase's block cannot be played back.
+        const opened = await Container.open(store, { ...keys, keySequence: changed.header.sequence }, {
+          mode: "write",
+          session,
+        });
+        await opened.end();
+        await memory.remember(name, keys.containerId, opened.durable);
+        print("The passphrase is changed");
+      })
+    );
+
+/** The slot that was unlocked; with a recovery key, the only slot of a passphrase. */
+function passphraseSlot(slots: readonly ({ readonly kind: string } | undefined)[], unlocked: number): number {
+  if (slots[unlocked]?.kind === "passphrase") return unlocked;
+  const index = slots.findIndex((slot) => slot?.kind === "passphrase");
+  if (index >= 0 && slots.findLastIndex((slot) => slot?.kind === "passphrase") === index) return index;
+  throw new CoverError("usage", "Cannot tell which passphrase to change: unlock with that passphrase");
+}
+
+async function writeCopy(store: BlockStore, copy: 0 | 1, bytes: Uint8Array): Promise<void> {
+  await store.writeHeader("key", copy, bytes);
+  await store.flush();
+  if (!equalConstantTime(await store.readHeader("key", copy), bytes)) {
+    throw new CoverError("failure", `Encryption block ${"AB"[copy]} does not read back as it was written`, {
+      hint: "The other copy is as it was; look after the storage",
+    });
+  }
+}

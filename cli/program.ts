@@ -1,0 +1,93 @@
+/** The program: its commands, and how it ends. */
+import { Command, CommanderError } from "@commander-js/extra-typings";
+import denoConfig from "../deno.json" with { type: "json" };
+import { catCommand } from "./commands/cat.ts";
+import { fsckCommand } from "./commands/fsck.ts";
+import { getCommand } from "./commands/get.ts";
+import { infoCommand } from "./commands/info.ts";
+import { initCommand } from "./commands/init.ts";
+import { lsCommand } from "./commands/ls.ts";
+import { mkdirCommand } from "./commands/mkdir.ts";
+import { mvCommand } from "./commands/mv.ts";
+import { passwdCommand } from "./commands/passwd.ts";
+import { putCommand } from "./commands/put.ts";
+import { rmCommand } from "./commands/rm.ts";
+import { statCommand } from "./commands/stat.ts";
+import { describeError, EXIT, exitCodeOf, FSCK_EXIT } from "./exit.ts";
+import { printError } from "./output.ts";
+
+const EXAMPLES = `
+Examples:
+  coverfs init container
+  coverfs put -c container todo.txt /
+  coverfs cat -c container /todo.txt
+  coverfs fsck --scrub container
+
+Set COVERFS_CONTAINER and leave -c out. Exit codes: docs/cli.md`;
+
+/** Makes the program. @param setExitCode told of an exit code that is no failure of the program itself */
+function makeProgram(setExitCode: (code: number) => void) {
+  const program = new Command("coverfs")
+    .description("a filesystem in one encrypted container, on a server that need not be trusted")
+    .version(denoConfig.version, "-V, --version", "print the version")
+    .helpOption("-h, --help", "print this help")
+    .addHelpText("after", EXAMPLES)
+    .exitOverride()
+    .configureOutput({
+      outputError: (text, write) => write(usageMessage(text)),
+    });
+  const commands = [
+    initCommand(),
+    lsCommand(),
+    catCommand(),
+    getCommand(),
+    putCommand(),
+    mkdirCommand(),
+    rmCommand(),
+    mvCommand(),
+    statCommand(),
+    infoCommand(),
+    fsckCommand(setExitCode),
+    passwdCommand(),
+  ];
+  for (const command of commands) {
+    command.copyInheritedSettings(program);
+    program.addCommand(command);
+  }
+  return program;
+}
+
+/** What commander says, in the form of this program's errors. */
+function usageMessage(text: string): string {
+  return text.replace(/^error: /, "coverfs: ").replace(/\(Did you mean (.*)\?\)/, "hint: Did you mean $1?");
+}
+
+/**
+ * Runs a command line. Prints what there is to say.
+ *
+ * @returns the exit code
+ */
+export async function run(args: readonly string[]): Promise<number> {
+  let code = EXIT_OK;
+  const program = makeProgram((given) => code = given), checking = args[0] === "fsck";
+  try {
+    await program.parseAsync(args, { from: "user" });
+    return code;
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      if (error.exitCode === 0) return EXIT_OK;
+      return checking ? FSCK_EXIT.usage : EXIT.usage;
+    }
+    if ((error as { code?: string }).code === "EPIPE") return EXIT.failure; // whoever read has gone
+    printError(describeError(error));
+    const own = exitCodeOf(error);
+    if (!checking || own === EXIT.interrupted) return own;
+    return own === EXIT.usage
+      ? FSCK_EXIT.usage
+      : own === EXIT.damaged
+      ? FSCK_EXIT.uncorrected
+      : FSCK_EXIT.operational;
+  }
+}
+
+const EXIT_OK = 0;

@@ -1,0 +1,61 @@
+/** One writer at a time for a container in a file, on one machine. */
+import { readFileSync } from "node:fs";
+import { CoverError } from "../../crypto/errors.ts";
+
+/** Which file carries the lock of a container. */
+function lockPath(path: string): string {
+  // A lock there also bars reading through every other handle (LockFileEx), so it lies on a file beside. That stays:
+  // were it deleted, somebody could hold the lock of a file without a name.
+  return Deno.build.os === "windows" ? `${path}.lock` : path;
+}
+
+/**
+ * Takes the lock of a container for as long as the answer is not disposed, or the process lives.
+ *
+ * @throws {CoverError} "busy" if another writer has it, "failure" where the filesystem has no locks
+ */
+export function lockContainer(path: string): Disposable {
+  const file = Deno.openSync(lockPath(path), {
+    read: true,
+    write: true,
+    create: Deno.build.os === "windows",
+  });
+  try {
+    if (tryLock(file, path)) return { [Symbol.dispose]: () => file.close() };
+    const holder = lockHolder(file);
+    const who = holder === undefined ? "another process" : `process ${holder}`;
+    throw new CoverError("busy", `Cannot open container "${path}" to write: ${who} is writing it`, {
+      hint: "Unmount or end it there, or read only (--read-only)",
+    });
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}
+
+function tryLock(file: Deno.FsFile, path: string): boolean {
+  try {
+    return file.tryLockSync(true);
+  } catch (cause) {
+    throw new CoverError("failure", `Cannot lock container "${path}": the filesystem has no locks`, {
+      hint: "Copy it to a local disk, serve it with `coverfs serve`, or read only (--read-only)",
+      cause,
+    });
+  }
+}
+
+/** The process that has the lock, where the system tells (Linux: /proc/locks, see proc_locks(5)). */
+function lockHolder(file: Deno.FsFile): number | undefined {
+  try {
+    const { dev, ino } = file.statSync();
+    const major = Math.floor(dev / 256) % 4096, minor = dev % 256 + Math.floor(dev / 2 ** 20) * 256;
+    const hex = (number: number) => number.toString(16).padStart(2, "0");
+    const id = ` ${hex(major)}:${hex(minor)}:${ino} `;
+    const line = readFileSync("/proc/locks", "utf8").split("\n")
+      .find((one) => one.includes(" FLOCK ") && !one.includes(" -> ") && one.includes(id));
+    const pid = Number(/ (\d+) [0-9a-f]+:[0-9a-f]+:/.exec(line ?? "")?.[1]);
+    return pid > 0 ? pid : undefined;
+  } catch {
+    return undefined;
+  }
+}
