@@ -31,7 +31,7 @@ export interface KdfLimits {
 
 /**
  * The bounds that hold for every container. PBKDF2's floor and the least of Argon2id (19 MiB, 2 passes) are what the
- * OWASP Password Storage Cheat Sheet asks for; the ceilings are some 15 seconds of one core. Only tests pass others.
+ * OWASP Password Storage Cheat Sheet asks for; the ceilings are some ten seconds of one core. Only tests pass others.
  */
 export const KDF_LIMITS: KdfLimits = Object.freeze({
   pbkdf2Floor: 210_000,

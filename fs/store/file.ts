@@ -198,7 +198,11 @@ export class FileStore implements BlockStore {
       return this.#readElsewhere(out, offset);
     }
     const start = performance.now();
-    this.#readHere(out, offset);
+    try {
+      this.#readHere(out, offset);
+    } catch (error) {
+      return Promise.reject(error);
+    }
     if (performance.now() - start > SLOW_READ) this.#elsewhere = ELSEWHERE;
     return out;
   }
@@ -328,7 +332,6 @@ export class FileStore implements BlockStore {
     const done = this.#run((called) => fs.fdatasync(this.#fd, called)).then(() => {
       this.#durable = covers;
       this.#syncing = undefined;
-      if (this.#failure) throw this.#failure;
     }, (error) => {
       this.#syncing = undefined;
       throw this.#break("flush", error);

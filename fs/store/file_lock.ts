@@ -15,11 +15,7 @@ function lockPath(path: string): string {
  * @throws {CoverError} "busy" if another writer has it, "failure" where the filesystem has no locks
  */
 export function lockContainer(path: string): Disposable {
-  const file = Deno.openSync(lockPath(path), {
-    read: true,
-    write: true,
-    create: Deno.build.os === "windows",
-  });
+  const file = openLockFile(path);
   try {
     if (tryLock(file, path)) return { [Symbol.dispose]: () => file.close() };
     const holder = lockHolder(file);
@@ -30,6 +26,17 @@ export function lockContainer(path: string): Disposable {
   } catch (error) {
     file.close();
     throw error;
+  }
+}
+
+function openLockFile(path: string): Deno.FsFile {
+  try {
+    return Deno.openSync(lockPath(path), { read: true, write: true, create: lockPath(path) !== path });
+  } catch (cause) {
+    throw new CoverError("failure", `Cannot lock container "${path}": "${lockPath(path)}" cannot be opened`, {
+      hint: "Make the folder writable, or read only (--read-only)",
+      cause,
+    });
   }
 }
 

@@ -402,7 +402,7 @@ export class RemoteStore implements BlockStore {
       this.#writer = connection;
       this.#inFlight = { bytes: 0, requests: 0 };
       if (this.#log.length === 0) this.#blocks = state.blocks;
-      
+      this.#log.rewind();
       this.#pump();
     }
     if (this.#wasCut) this.#options.onConnection?.("restored");

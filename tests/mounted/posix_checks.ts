@@ -327,7 +327,7 @@ export function checksFor(
  */
 export async function runCheck(check: PosixCheck, directory: string): Promise<void> {
   const place = `${directory}/check-${crypto.randomUUID()}`;
-  const interpreter = check.language === "sh" ? ["sh", "-c"] : ["python3", "-c"];
+  const interpreter = check.language === "sh" ? ["sh", "-c"] : ["python3", "-IS", "-c"];
   const wrapper =
     'mkdir "$1"; cd "$1"; shift; code=0; "$@" || code=$?; cd /; rm -rf "$0" || exit 99; exit $code';
   const { code, stdout, stderr } = await new Deno.Command("sh", {

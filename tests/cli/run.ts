@@ -1,0 +1,72 @@
+/** Runs the program as a child, in a temporary folder, without a terminal. */
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { tmpdir } from "node:os";
+
+const MAIN = new URL("../../main.ts", import.meta.url).pathname;
+
+/** What a run said and how it ended. */
+export interface Ran {
+  readonly code: number;
+  readonly out: string;
+  readonly bytes: Uint8Array;
+  readonly error: string;
+}
+
+/** A folder with a passphrase file, in which the program runs. */
+export class Workplace implements AsyncDisposable {
+  readonly folder: string;
+  readonly container: string;
+
+  private constructor(folder: string) {
+    this.folder = folder;
+    this.container = join(folder, "container");
+  }
+
+  static async make(): Promise<Workplace> {
+    const place = new Workplace(await mkdtemp(join(tmpdir(), "coverfs-cli-")));
+    await writeFile(place.path("pass"), "correct horse\n");
+    return place;
+  }
+
+  path(...parts: string[]): string {
+    return join(this.folder, ...parts);
+  }
+
+  /** Runs with the container and the passphrase file given by the environment. */
+  async run(
+    args: readonly string[],
+    options: { env?: Record<string, string>; input?: Uint8Array; plain?: boolean } = {},
+  ): Promise<Ran> {
+    const access: Record<string, string> = options.plain
+      ? {}
+      : { COVERFS_CONTAINER: this.container, COVERFS_PASSFILE: this.path("pass") };
+    const child = new Deno.Command(Deno.execPath(), {
+      args: ["run", "--quiet", "--no-check", "-A", MAIN, ...args],
+      cwd: this.folder,
+      clearEnv: true,
+      env: {
+        PATH: Deno.env.get("PATH") ?? "",
+        HOME: this.folder,
+        DENO_DIR: Deno.env.get("DENO_DIR") ?? join(Deno.env.get("HOME") ?? "", ".cache", "deno"),
+        NO_COLOR: "1",
+        ...access,
+        ...options.env,
+      },
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "piped",
+      detached: true, // a session of its own: no terminal to ask on
+    }).spawn();
+    const writer = child.stdin.getWriter();
+    if (options.input) await writer.write(options.input).catch(() => {});
+    await writer.close().catch(() => {});
+    const { code, stdout, stderr } = await child.output();
+    const text = (bytes: Uint8Array<ArrayBuffer>) => new TextDecoder().decode(bytes);
+    return { code, out: text(stdout), bytes: stdout, error: text(stderr) };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await rm(this.folder, { recursive: true, force: true });
+  }
+}
