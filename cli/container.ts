@@ -2,6 +2,7 @@
 import { readFile, stat } from "node:fs/promises";
 import { hex } from "../crypto/bytes.ts";
 import {
+  type BlockEngine,
   createSealer,
   type EncryptionHeader,
   type NewestEncryptionBlock,
@@ -12,14 +13,16 @@ import {
   SecretBytes,
   type Unlocked,
   unlockEncryptionBlock,
+  webCryptoEngine,
   writerKeyPair,
 } from "../crypto/mod.ts";
 import { CoverError } from "../crypto/errors.ts";
+import { openLibcrypto } from "../ffi/libcrypto.ts";
 import type { BlockStore } from "../fs/block/store.ts";
 import { Container, type ContainerKeys } from "../fs/container.ts";
 import { openFileStore } from "../fs/store/file.ts";
 import { openRemoteStore, RemoteStore, type RemoteStoreOptions } from "../fs/store/remote.ts";
-import { Volume } from "../fs/volume.ts";
+import { Volume, type VolumeOptions } from "../fs/volume.ts";
 import { KnownServers } from "../net/known_servers.ts";
 import type { RemoteLocator } from "../net/locator.ts";
 import { parseFingerprint } from "../net/text.ts";
@@ -46,13 +49,21 @@ export interface UnlockedContainer {
   readonly memory: RollbackMemory;
 }
 
+let engine: Promise<BlockEngine> | undefined;
+
+/** The fastest engine of this machine: libcrypto where it is found and passes its self-test, else WebCrypto. */
+export function bestEngine(): Promise<BlockEngine> {
+  engine ??= openLibcrypto().then((found) => found ?? webCryptoEngine);
+  return engine;
+}
+
 /** Makes the keys side of a container from its master keys; the caller disposes the sealer. */
 export async function containerKeys(
   header: EncryptionHeader,
   masterKeys: ReadonlyMap<number, SecretBytes>,
 ): Promise<ContainerKeys> {
   const { suite, containerId, generation, sequence } = header;
-  const sealer = await createSealer({ suite, containerId, keys: masterKeys });
+  const sealer = await createSealer({ suite, containerId, keys: masterKeys, engine: await bestEngine() });
   return { containerId, sealer, generation, keySequence: sequence };
 }
 
@@ -109,14 +120,18 @@ export async function withUnlocked<T>(
  */
 export async function withVolume<T>(
   access: Access,
-  options: { readonly mode: AccessMode; readonly argument?: string | undefined },
+  options: {
+    readonly mode: AccessMode;
+    readonly argument?: string | undefined;
+    readonly volume?: VolumeOptions | undefined;
+  },
   work: (volume: Volume, container: UnlockedContainer) => Promise<T>,
 ): Promise<T> {
   return await withUnlocked(access, options, async (unlocked) => {
     const container = await openChecked(unlocked, options.mode, access);
     const { memory, name, keys } = unlocked;
     try {
-      return await useVolume(new Volume(container), (volume) => work(volume, unlocked));
+      return await useVolume(new Volume(container, options.volume), (volume) => work(volume, unlocked));
     } finally {
       await memory.remember(name, keys.containerId, container.durable);
     }
@@ -124,7 +139,7 @@ export async function withVolume<T>(
 }
 
 /** Runs `work` and ends the volume, also after a failure: what was done so far is kept. */
-async function useVolume<T>(volume: Volume, work: (volume: Volume) => Promise<T>): Promise<T> {
+export async function useVolume<T>(volume: Volume, work: (volume: Volume) => Promise<T>): Promise<T> {
   let result: T;
   try {
     result = await work(volume);

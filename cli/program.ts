@@ -1,5 +1,5 @@
 /** The program: its commands, and how it ends. */
-import { Command, CommanderError } from "@commander-js/extra-typings";
+import { Command, CommanderError, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import denoConfig from "../deno.json" with { type: "json" };
 import { catCommand } from "./commands/cat.ts";
 import { fsckCommand } from "./commands/fsck.ts";
@@ -8,11 +8,14 @@ import { infoCommand } from "./commands/info.ts";
 import { initCommand } from "./commands/init.ts";
 import { lsCommand } from "./commands/ls.ts";
 import { mkdirCommand } from "./commands/mkdir.ts";
+import { mountCommand } from "./commands/mount.ts";
 import { mvCommand } from "./commands/mv.ts";
 import { passwdCommand } from "./commands/passwd.ts";
 import { putCommand } from "./commands/put.ts";
 import { rmCommand } from "./commands/rm.ts";
+import { serveCommand } from "./commands/serve.ts";
 import { statCommand } from "./commands/stat.ts";
+import { umountCommand } from "./commands/umount.ts";
 import { describeError, EXIT, exitCodeOf, FSCK_EXIT } from "./exit.ts";
 import { printError } from "./output.ts";
 
@@ -36,8 +39,10 @@ function makeProgram(setExitCode: (code: number) => void) {
     .configureOutput({
       outputError: (text, write) => write(usageMessage(text)),
     });
-  const commands = [
+  const commands: CommandUnknownOpts[] = [
     initCommand(),
+    mountCommand(),
+    umountCommand(),
     lsCommand(),
     catCommand(),
     getCommand(),
@@ -49,6 +54,7 @@ function makeProgram(setExitCode: (code: number) => void) {
     infoCommand(),
     fsckCommand(setExitCode),
     passwdCommand(),
+    serveCommand(),
   ];
   for (const command of commands) {
     command.copyInheritedSettings(program);

@@ -1,6 +1,6 @@
 /** The server's own certificate, and fingerprints of certificates. */
 import { CoverError } from "../crypto/errors.ts";
-import { sha256, toBase64Url } from "./text.ts";
+import { sha256 } from "./text.ts";
 
 /** What the only name of a server's own certificate ends in (RFC 6761 section 6.4: nobody can be given it). */
 export const OWN_NAME_SUFFIX = ".coverfs.invalid";
@@ -62,9 +62,4 @@ export async function certificateHash(pem: string): Promise<Uint8Array<ArrayBuff
     throw new CoverError("usage", "Cannot use the certificate: no PEM certificate in the file");
   }
   return await sha256(Uint8Array.fromBase64(body.replace(/\s/g, "")));
-}
-
-/** The fingerprint of a certificate as links and people carry it. */
-export async function fingerprintOf(der: Uint8Array): Promise<string> {
-  return toBase64Url(await sha256(der));
 }

@@ -41,17 +41,3 @@ export function proofMessage(subject: ProofSubject): Uint8Array<ArrayBuffer> {
     .name(subject.name)
     .bytes;
 }
-
-/** Whether `signature` (64 bytes) over `message` was made by the holder of `publicKey` (32 bytes). */
-export async function verifyProof(
-  publicKey: Uint8Array,
-  message: Uint8Array,
-  signature: Uint8Array,
-): Promise<boolean> {
-  try {
-    const key = await crypto.subtle.importKey("raw", publicKey.slice(), "Ed25519", false, ["verify"]);
-    return await crypto.subtle.verify("Ed25519", key, signature.slice(), message.slice());
-  } catch {
-    return false; // not a point of the curve
-  }
-}

@@ -1,5 +1,6 @@
 /** `coverfs serve`: listens, admits, limits, and ends in order. */
 import { readFile } from "node:fs/promises";
+import { base64url } from "../crypto/bytes.ts";
 import { CoverError } from "../crypto/errors.ts";
 import { errorCode, readTextIfThere, writeFileAtomic } from "./atomic_file.ts";
 import { blocksIn } from "./backing.ts";
@@ -11,7 +12,6 @@ import { type BackingRoot, FolderRoot, RamRoot } from "./root.ts";
 import { ServedContainer } from "./served_container.ts";
 import { ServerConnection, type ServerState } from "./server_connection.ts";
 import { listenTls, type TlsListener, type TlsStream } from "./tls_listener.ts";
-import { toBase64Url } from "./text.ts";
 import { Tokens } from "./tokens.ts";
 
 /** Limits of a server (docs/protocol.md, section 9). */
@@ -96,7 +96,7 @@ export class Server implements AsyncDisposable {
     const { options } = parts;
     const limits = { ...DEFAULT_LIMITS, ...options.limits };
     const quota = options.maxContainerBytes === undefined ? NO_QUOTA : blocksIn(options.maxContainerBytes);
-    this.fingerprint = toBase64Url(parts.certificateHash);
+    this.fingerprint = base64url(parts.certificateHash);
     this.ownCertificate = options.certificateFiles === undefined;
     this.firstToken = parts.firstToken;
     this.tokens = parts.tokens;

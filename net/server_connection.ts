@@ -1,9 +1,10 @@
 /** One connection at the server: reads requests, checks their bounds and rights, answers. */
+import { verifyProof } from "../crypto/writer_key.ts";
 import { Budget } from "./budget.ts";
 import { blocksIn } from "./backing.ts";
 import { buildFrame, type Frame, FRAME_HEAD, FrameReader, FrameWriter, putFrameHead } from "./frames.ts";
 import { errorCode } from "./atomic_file.ts";
-import { proofMessage, verifyProof } from "./proof.ts";
+import { proofMessage } from "./proof.ts";
 import {
   Access,
   Direction,

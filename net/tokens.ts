@@ -1,9 +1,10 @@
 /** Tokens that a server admits: kept as hashes, with a label and a role each. */
+import { base64url, equalConstantTime } from "../crypto/bytes.ts";
 import { CoverError } from "../crypto/errors.ts";
 import { stat } from "node:fs/promises";
 import { errorCode, readTextIfThere, writeFileAtomic } from "./atomic_file.ts";
 import { Role, type RoleName } from "./protocol.ts";
-import { equalBytes, fromBase64Url32, sha256, toBase64Url } from "./text.ts";
+import { fromBase64Url32, sha256 } from "./text.ts";
 
 /** A token as the server knows it. */
 export interface TokenEntry {
@@ -48,8 +49,8 @@ export class Tokens {
       throw new CoverError("usage", `Cannot add a token: there is one labelled "${label}" already`);
     }
     const secret = crypto.getRandomValues(new Uint8Array(32));
-    await this.#save([...this.#entries, { label, role, hash: toBase64Url(await sha256(secret)) }]);
-    return toBase64Url(secret);
+    await this.#save([...this.#entries, { label, role, hash: base64url(await sha256(secret)) }]);
+    return base64url(secret);
   }
 
   /** Takes a token back; connections that it admitted go on. @returns whether there was one by this label */
@@ -67,7 +68,7 @@ export class Tokens {
     const hash = await sha256(secret);
     let role: RoleName | undefined;
     for (const entry of this.#entries) {
-      if (equalBytes(hash, fromBase64Url32(entry.hash)!)) role = entry.role;
+      if (equalConstantTime(hash, fromBase64Url32(entry.hash)!)) role = entry.role;
     }
     return role;
   }

@@ -1,11 +1,12 @@
 /** Whether a server is the one that is meant: pinning by fingerprint, or an authority (docs/protocol.md, section 8). */
 import { isIP } from "node:net";
 import * as tls from "node:tls";
+import { base64url } from "../crypto/bytes.ts";
 import { CoverError } from "../crypto/errors.ts";
 import { isOwnName, toPem } from "./certificate.ts";
 import type { KnownServers } from "./known_servers.ts";
 import { formatAddress } from "./locator.ts";
-import { sha256, toBase64Url } from "./text.ts";
+import { sha256 } from "./text.ts";
 
 /** Host name or address (IPv6 without brackets) and port of a server. */
 export interface ServerAddress {
@@ -77,7 +78,7 @@ export async function identifyServer(
   }
   const pin = options.fingerprint ?? known;
   const { certificate, names } = await readCertificate(address, options.signal);
-  const fingerprint = toBase64Url(await sha256(certificate));
+  const fingerprint = base64url(await sha256(certificate));
   if (pin !== undefined && pin !== fingerprint) throw changedIdentity(address);
   const name = /^DNS:([^,\s"]+)$/.exec(names)?.[1] ?? "";
   if (!isOwnName(name)) {

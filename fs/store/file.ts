@@ -1,6 +1,6 @@
 /** The store in a local file. Its byte layout is docs/format.md, "Container". */
 import * as fs from "node:fs";
-import { dirname } from "node:path";
+import { dirname, resolve } from "node:path";
 import { CoverError } from "../../crypto/errors.ts";
 import { SEALED } from "../../crypto/sealer.ts";
 import { blockOffset, blocksIn, blocksOf, HEADER_AT } from "../block/byte_layout.ts";

@@ -12,17 +12,20 @@ import {
   utimes,
   writeFile,
 } from "node:fs/promises";
-import { Workplace } from "./run.ts";
+import { type Ran, Workplace } from "./run.ts";
 
 /** A container made once; each test that changes it takes a copy. */
-const shared = (async () => {
-  const place = await Workplace.make();
-  const made = await place.run(["init", "--kdf-rounds", "210000"]);
-  return { place, made };
-})();
+let made: Promise<{ place: Workplace; ran: Ran }> | undefined;
+
+function shared() {
+  return made ??= (async () => {
+    const place = await Workplace.make();
+    return { place, ran: await place.run(["init", "--kdf-rounds", "210000"]) };
+  })();
+}
 
 async function workplace(): Promise<Workplace> {
-  const { place } = await shared, copy = await Workplace.make();
+  const { place } = await shared(), copy = await Workplace.make();
   await copyFile(place.container, copy.container);
   return copy;
 }
@@ -31,9 +34,9 @@ const test = (name: string, body: () => Promise<void>) =>
   Deno.test({ name, fn: body, sanitizeOps: true, sanitizeResources: true });
 
 test("init makes a container that only its owner can read, and says where", async () => {
-  const { place, made } = await shared;
-  assert.equal(made.code, 0, made.error);
-  assert.match(made.out, /^Made a container at /);
+  const { place, ran } = await shared();
+  assert.equal(ran.code, 0, ran.error);
+  assert.match(ran.out, /^Made a container at /);
   assert.equal((await stat(place.container)).mode & 0o777, 0o600);
 });
 
@@ -225,5 +228,5 @@ test("every command explains itself with an example", async () => {
 });
 
 test("the shared container is put away", async () => {
-  await (await shared).place[Symbol.asyncDispose]();
+  await (await shared()).place[Symbol.asyncDispose]();
 });

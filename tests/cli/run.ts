@@ -38,10 +38,21 @@ export class Workplace implements AsyncDisposable {
     args: readonly string[],
     options: { env?: Record<string, string>; input?: Uint8Array; plain?: boolean } = {},
   ): Promise<Ran> {
+    const child = this.start(args, options);
+    const writer = child.stdin.getWriter();
+    if (options.input) await writer.write(options.input).catch(() => {});
+    await writer.close().catch(() => {});
+    const { code, stdout, stderr } = await child.output();
+    const text = (bytes: Uint8Array<ArrayBuffer>) => new TextDecoder().decode(bytes);
+    return { code, out: text(stdout), bytes: stdout, error: text(stderr) };
+  }
+
+  /** Starts the program and lets it run. */
+  start(args: readonly string[], options: { env?: Record<string, string>; plain?: boolean } = {}) {
     const access: Record<string, string> = options.plain
       ? {}
       : { COVERFS_CONTAINER: this.container, COVERFS_PASSFILE: this.path("pass") };
-    const child = new Deno.Command(Deno.execPath(), {
+    return new Deno.Command(Deno.execPath(), {
       args: ["run", "--quiet", "--no-check", "-A", MAIN, ...args],
       cwd: this.folder,
       clearEnv: true,
@@ -58,12 +69,6 @@ export class Workplace implements AsyncDisposable {
       stderr: "piped",
       detached: true, // a session of its own: no terminal to ask on
     }).spawn();
-    const writer = child.stdin.getWriter();
-    if (options.input) await writer.write(options.input).catch(() => {});
-    await writer.close().catch(() => {});
-    const { code, stdout, stderr } = await child.output();
-    const text = (bytes: Uint8Array<ArrayBuffer>) => new TextDecoder().decode(bytes);
-    return { code, out: text(stdout), bytes: stdout, error: text(stderr) };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

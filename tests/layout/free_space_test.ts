@@ -204,5 +204,5 @@ Deno.test("thousands of holes stay right through random allocating and releasing
     holes = Math.max(holes, space.holes);
   }
   check(space, used);
-  assert.ok(holes > 2000);
+  assert.ok(holes > 1000, `${holes} holes are too few to test much`);
 });

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { CoverError } from "../../crypto/errors.ts";
 import { formatLink, parseFingerprint, parseLocatorUrl } from "../../net/mod.ts";
-import { toBase64Url } from "../../net/text.ts";
+import { base64url } from "../../crypto/bytes.ts";
 
 const TOKEN = "a".repeat(42) + "A";
 const PRINT = "b".repeat(42) + "A";
@@ -31,7 +31,7 @@ Deno.test("a link carries token and fingerprint", () => {
   });
 });
 
-const bytes32 = fc.uint8Array({ minLength: 32, maxLength: 32 }).map(toBase64Url);
+const bytes32 = fc.uint8Array({ minLength: 32, maxLength: 32 }).map(base64url);
 
 Deno.test("parseLocatorUrl() reads back what formatLink() writes", () => {
   fc.assert(fc.property(
@@ -82,7 +82,7 @@ for (
 
 Deno.test("a fingerprint may be given as base64url or as hexadecimal digits", () => {
   const bytes = crypto.getRandomValues(new Uint8Array(32));
-  const text = toBase64Url(bytes);
+  const text = base64url(bytes);
   const hex = bytes.toHex();
   assert.equal(parseFingerprint(text), text);
   assert.equal(parseFingerprint(`SHA256:${text}`), text);

@@ -350,7 +350,7 @@ async function hostileServer(answer: (id: number, operation: number) => Uint8Arr
   { port: number; fingerprint: string; firstToken: string } & AsyncDisposable
 > {
   const { makeCertificate, certificateHash } = await import("../../net/certificate.ts");
-  const { toBase64Url } = await import("../../net/text.ts");
+  const { base64url } = await import("../../crypto/bytes.ts");
   const pair = await makeCertificate();
   const listener = Deno.listenTls({ hostname: HOST, port: 0, cert: pair.certificate, key: pair.key });
   const open = new Set<Deno.Conn>();
@@ -381,7 +381,7 @@ async function hostileServer(answer: (id: number, operation: number) => Uint8Arr
   })();
   return {
     port: (listener.addr as Deno.NetAddr).port,
-    fingerprint: toBase64Url(await certificateHash(pair.certificate)),
+    fingerprint: base64url(await certificateHash(pair.certificate)),
     firstToken: "A".repeat(43),
     [Symbol.asyncDispose]: async () => {
       listener.close();

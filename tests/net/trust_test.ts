@@ -5,7 +5,7 @@ import { openRemoteStore } from "../../fs/store/remote.ts";
 import { certificateHash, makeCertificate, toPem } from "../../net/certificate.ts";
 import { identifyServer, KnownServers, Tokens } from "../../net/mod.ts";
 import { dial } from "../../net/trust.ts";
-import { toBase64Url } from "../../net/text.ts";
+import { base64url } from "../../crypto/bytes.ts";
 import { HOST, makeWriter, openOn, startServer, temporaryFolder } from "./servers.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
@@ -51,7 +51,7 @@ Deno.test("a changed fingerprint is a hard failure, and nothing is sent", strict
   await using folder = await temporaryFolder();
   await using server = await startServer();
   const known = new KnownServers(join(folder.path, "servers.json"));
-  const other = toBase64Url(crypto.getRandomValues(new Uint8Array(32)));
+  const other = base64url(crypto.getRandomValues(new Uint8Array(32)));
   await known.remember({ host: HOST, port: server.port }, { fingerprint: other, token: server.firstToken! });
   const options = { host: HOST, port: server.port, container: "box", mode: "read" } as const;
   let asked = false;

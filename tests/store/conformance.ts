@@ -10,8 +10,12 @@ const REGIONS = ["key", "super"] as const, COPIES = [0, 1] as const;
 
 /** A place for one container, made anew for each test. */
 export interface StoreBed extends AsyncDisposable {
-  /** Opens it: once to create, and if {@linkcode StoreSuiteOptions.persistent} again to read or write. */
-  open(mode: StoreMode): Promise<BlockStore>;
+  /**
+   * Opens it: once to create, and if {@linkcode StoreSuiteOptions.persistent} again to read or write.
+   *
+   * @param options.takeover though the place may think that it has a writer still
+   */
+  open(mode: StoreMode, options?: { takeover?: boolean }): Promise<BlockStore>;
 }
 
 /** Makes a place, for `quota` blocks at most where that is given. */
@@ -39,8 +43,10 @@ function assertSame(actual: Uint8Array, expected: Uint8Array, message?: string):
   assert.equal(at, -1, `${message ?? "bytes"}: differ from byte ${at} on`);
 }
 
-/** Calls that change a store: each must reject once it is broken. */
-function changes(store: BlockStore): Record<string, () => unknown> {
+/** Calls that change a store. */
+function changes(
+  store: BlockStore,
+): Record<"write" | "writeHeader" | "truncate" | "reserve" | "flush", () => unknown> {
   return {
     write: () => store.write(0, sealedBlocks(1, 1)),
     writeHeader: () => store.writeHeader("super", 0, new Uint8Array(HEADER_BYTES.super)),
@@ -50,10 +56,16 @@ function changes(store: BlockStore): Record<string, () => unknown> {
   };
 }
 
-/** Asserts that every change rejects so. */
-export async function assertRefuses(store: BlockStore, expected: (error: unknown) => boolean): Promise<void> {
+/** Asserts that every change rejects so, and a flush too, unless it has nothing to do in a store that only reads. */
+export async function assertRefuses(
+  store: BlockStore,
+  expected: (error: unknown) => boolean,
+  options: { flush?: boolean } = {},
+): Promise<void> {
   for (const [name, change] of Object.entries(changes(store))) {
-    await assert.rejects(async () => await change(), expected, name);
+    if (name !== "flush" || options.flush !== false) {
+      await assert.rejects(async () => await change(), expected, name);
+    }
   }
 }
 
@@ -157,7 +169,7 @@ export function storeSuite(name: string, makeBed: MakeBed, options: StoreSuiteOp
     assertSame(read.subarray(2 * SEALED, 3 * SEALED), sealedBlocks(1, 1));
     assert.equal(read.length, 5 * SEALED);
     assert.equal((await store.read(5_000_000, 2)).length, 2 * SEALED);
-    assert.equal((await store.read(2 ** 52, 1)).length, SEALED);
+    assert.equal((await store.read(2 ** 40, 1)).length, SEALED);
   });
 
   test("a run of 700 blocks arrives whole", async (store) => {
@@ -323,7 +335,8 @@ export function storeSuite(name: string, makeBed: MakeBed, options: StoreSuiteOp
     await store.flush();
     await reader.refresh();
     assertSame(await reader.read(1, 1), sealedBlocks(1, 2));
-    await assertRefuses(reader, (error) => error instanceof FsError && error.code === "EROFS");
+    const isReadOnly = (error: unknown) => error instanceof FsError && error.code === "EROFS";
+    await assertRefuses(reader, isReadOnly, { flush: false });
     assertSame(await store.read(0, 1), sealedBlocks(1, 1));
   });
 
@@ -335,7 +348,7 @@ export function storeSuite(name: string, makeBed: MakeBed, options: StoreSuiteOp
       await store.flush();
     }, Broken);
     await store.close();
-    await using again = await bed.open("write");
+    await using again = await bed.open("write", { takeover: true });
     assertSame(await again.read(0, 1), sealedBlocks(1, 1));
     await again.write(1, sealedBlocks(1, 3));
     await again.flush();

@@ -4,12 +4,14 @@ import { RamStore } from "../../fs/store/ram.ts";
 import * as served from "../../net/backing.ts";
 import { sealedBlocks, storeSuite } from "./conformance.ts";
 
+const strict = { sanitizeOps: true, sanitizeResources: true };
+
 storeSuite("RAM", ({ quota }) => {
   const store = new RamStore(quota === undefined ? {} : { quota });
   return Promise.resolve({ open: () => Promise.resolve(store), [Symbol.asyncDispose]: () => store.close() });
 }, { persistent: false });
 
-Deno.test("a store in RAM becomes a file's bytes and comes back", async () => {
+Deno.test("a store in RAM becomes a file's bytes and comes back", strict, async () => {
   const store = new RamStore();
   await store.write(0, sealedBlocks(3, 1));
   await store.writeHeader("key", 0, new Uint8Array(4096).fill(1));
@@ -24,7 +26,7 @@ Deno.test("a store in RAM becomes a file's bytes and comes back", async () => {
   assert.deepEqual(again.toBytes(), image);
 });
 
-Deno.test("bytes that are cut off within a block read as zeros from there on", async () => {
+Deno.test("bytes that are cut off within a block read as zeros from there on", strict, async () => {
   const store = new RamStore();
   await store.write(0, sealedBlocks(2, 1));
   const cut = RamStore.fromBytes(store.toBytes().subarray(0, 131072 + 4128 + 100));
@@ -34,14 +36,14 @@ Deno.test("bytes that are cut off within a block read as zeros from there on", a
   assert.equal(await RamStore.fromBytes(new Uint8Array(5000).fill(3)).size(), 0);
 });
 
-Deno.test("a store in RAM keeps what it holds when it is closed", async () => {
+Deno.test("a store in RAM keeps what it holds when it is closed", strict, async () => {
   const store = new RamStore();
   await store.write(0, sealedBlocks(1, 1));
   await store.close();
   assert.deepEqual(store.read(0, 1), sealedBlocks(1, 1));
 });
 
-Deno.test("containers in files and on servers have one layout of bytes", () => {
+Deno.test("containers in files and on servers have one layout of bytes", strict, () => {
   assert.equal(served.BLOCKS_AT, BLOCKS_AT);
   assert.deepEqual(served.HEADER_AT.map(({ copies }) => copies), [HEADER_AT.key, HEADER_AT.super]);
   for (const position of [0, 1, 7, 1e9]) assert.equal(served.blockOffset(position), blockOffset(position));

@@ -419,11 +419,16 @@ Deno.test("takeover of a holder that does not yield: its late frames change noth
   await using first = await openOn(server, { mode: "create", ...writer });
   await first.write(0, blocks(1, 1)); // under way at the server
   await held.opened;
+  await using watcher = await openOn(server, { mode: "read" });
   await first.write(1, blocks(1, 1)); // queued behind it
   const flushed = first.flush().then(() => undefined, (e) => e);
   const taking = openOn(server, { mode: "write", takeover: true, ...await makeWriter(writer) });
   assert(await flushed instanceof Fenced, "the old writer is told");
-  go.open(); // only now may the new one be granted
+  let granted = false;
+  void taking.then(() => granted = true);
+  for (let i = 0; i < 50; i++) await watcher.refresh();
+  assert.equal(granted, false, "an operation of the old writer is still under way");
+  go.open();
   await using second = await taking;
   assert.equal((await second.read(0, 1))[9], 1, "the operation under way was finished before");
   assert.equal((await second.read(1, 1))[9], 0, "the queued one was not executed");

@@ -1,0 +1,58 @@
+import { Command } from "@commander-js/extra-typings";
+import { CoverError, type ErrorKind } from "../../crypto/errors.ts";
+import { EXIT } from "../exit.ts";
+import { forgetMount, mountpointPath, readMount } from "../mounts.ts";
+
+/** How often it is looked whether the mount's process has ended, in ms. */
+const POLL = 50;
+
+/** `coverfs umount`: unmounts, and waits until all is committed. */
+export const umountCommand = () =>
+  new Command("umount")
+    .addHelpText("after", "\nExample:\n  coverfs umount /mnt")
+    .description("unmount, and wait until everything is committed")
+    .argument("<MOUNTPOINT>", "where it is mounted")
+    .option("-l, --lazy", "take it out of the tree at once; who has files open goes on using them")
+    .action(async (given, options) => {
+      const mountpoint = mountpointPath(given), record = await readMount(mountpoint);
+      await unmount(mountpoint, options.lazy === true);
+      if (record === undefined || options.lazy) return;
+      while (isRunning(record.pid) && (await readMount(mountpoint))?.exit === undefined) {
+        await new Promise((resolve) => setTimeout(resolve, POLL));
+      }
+      const exit = (await readMount(mountpoint))?.exit;
+      await forgetMount(mountpoint);
+      if (exit === 0) return;
+      const kind = (Object.keys(EXIT) as ErrorKind[]).find((one) => EXIT[one] === exit) ?? "failure";
+      throw new CoverError(
+        kind,
+        `"${mountpoint}" was unmounted, but its process ended with ${exit ?? "no exit code"}`,
+        {
+          hint: "what was not flushed may be lost; coverfs fsck tells the state of the container",
+        },
+      );
+    });
+
+/** By the system's tools: they have the rights that an ordinary user has not. */
+async function unmount(mountpoint: string, lazy: boolean): Promise<void> {
+  const tools = Deno.uid() === 0
+    ? [["umount", ...(lazy ? ["-l"] : []), mountpoint]]
+    : [["fusermount3", "-u", ...(lazy ? ["-z"] : []), mountpoint]];
+  for (const [command, ...args] of tools) {
+    const { success, stderr } = await new Deno.Command(command!, { args, stderr: "piped" }).output();
+    if (success) continue;
+    const said = new TextDecoder().decode(stderr).trim().split("\n")[0] ?? "";
+    throw new CoverError("failure", `Cannot unmount "${mountpoint}": ${said.replace(/^.*?: /, "")}`, {
+      hint: "end the programs that use it, or add --lazy",
+    });
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    Deno.statSync(`/proc/${pid}`);
+    return true;
+  } catch {
+    return false;
+  }
+}

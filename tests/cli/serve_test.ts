@@ -1,0 +1,82 @@
+import assert from "node:assert/strict";
+import { writeFile } from "node:fs/promises";
+import { Workplace } from "./run.ts";
+
+/** Reads lines from a child until one matches. */
+async function lineOf(stream: ReadableStreamDefaultReader<Uint8Array>, shape: RegExp): Promise<string> {
+  const decoder = new TextDecoder();
+  for (let text = "";;) {
+    const found = shape.exec(text);
+    if (found) return found[1] ?? found[0];
+    const { value, done } = await stream.read();
+    if (done) throw new Error(`ended before ${shape}: ${text}`);
+    text += decoder.decode(value, { stream: true });
+  }
+}
+
+Deno.test({
+  name:
+    "a link from serve works once with its token, then the plain locator does; Ctrl-C ends the server in order",
+  sanitizeOps: true,
+  sanitizeResources: true,
+  fn: async () => {
+    await using place = await Workplace.make();
+    const server = place.start(["serve", "--ram", "--listen", "127.0.0.1", "--port", "0"]);
+    await server.stdin.close();
+    const reader = server.stdout.getReader();
+    try {
+      const link = await lineOf(reader, /Link +(\S+)\n/);
+      const made = await place.run(["init", "--kdf-rounds", "210000", link]);
+      assert.equal(made.code, 0, made.error);
+      const plain = link.replace(/\/\/.*@/, "//").replace(/\?.*/, "");
+      assert.equal(made.out, `Made a container at ${plain}\n`, "token and fingerprint are not shown");
+      await writeFile(place.path("file"), "content");
+      const put = await place.run(["put", "-c", plain, "file", "/"]);
+      assert.equal(put.code, 0, put.error);
+      assert.equal((await place.run(["cat", "-c", plain, "/file"])).out, "content");
+      assert.equal((await place.run(["init", plain])).code, 2, "it is there already");
+      const stranger = await place.run(["ls", "-c", plain], { env: { HOME: place.path("nowhere") } });
+      assert.equal(stranger.code, 22, stranger.error);
+    } finally {
+      server.kill("SIGINT");
+      await reader.cancel();
+      await server.stderr.cancel();
+    }
+    assert.equal((await server.status).code, 0);
+  },
+});
+
+Deno.test({
+  name: "a container in a mount is busy for other writers, and umount makes everything durable",
+  ignore: Deno.build.os !== "linux",
+  sanitizeOps: true,
+  sanitizeResources: true,
+  fn: async () => {
+    await using place = await Workplace.make();
+    assert.equal((await place.run(["init", "--kdf-rounds", "210000"])).code, 0);
+    await Deno.mkdir(place.path("mnt"));
+    const refused = await place.run(["mount", place.folder]);
+    assert.equal(refused.code, 26, refused.error);
+    const mounted = place.start(["mount", place.path("mnt")]);
+    await mounted.stdin.close();
+    const reader = mounted.stdout.getReader();
+    try {
+      await lineOf(reader, /Mounted .*\n/);
+      await writeFile(place.path("mnt", "file"), "content");
+      assert.equal((await place.run(["put", "pass", "/"])).code, 11);
+      const ended = await place.run(["umount", place.path("mnt")]);
+      assert.equal(ended.code, 0, ended.error);
+      assert.equal((await mounted.status).code, 0);
+    } finally {
+      try {
+        mounted.kill("SIGINT");
+      } catch {
+        // it has ended
+      }
+      await reader.cancel();
+      await mounted.stderr.cancel();
+    }
+    assert.equal((await place.run(["cat", "/file"])).out, "content");
+    assert.equal((await place.run(["fsck", "--scrub"])).code, 0);
+  },
+});
