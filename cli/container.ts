@@ -133,7 +133,7 @@ export async function withVolume<T>(
     try {
       return await useVolume(new Volume(container, options.volume), (volume) => work(volume, unlocked));
     } finally {
-      await memory.remember(name, keys.containerId, container.durable);
+      await memory.remember(name, keys.containerId, container.durable, { lower: access.acceptRollback });
     }
   });
 }

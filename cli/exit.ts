@@ -89,7 +89,10 @@ export function messageOf(error: unknown): string {
   if (error instanceof CoverError && error.kind === "data-lost" && error.cause !== undefined) {
     return `${error.message} (${messageOf(error.cause)})`;
   }
-  return error instanceof Error ? error.message : String(error);
+  if (!(error instanceof Error)) return String(error);
+  // Of a local file: "ENOENT: no such file or directory, lstat 'name'".
+  const local = /^E[A-Z0-9]+: (.*?), [a-z]+ '(.*?)'( -> '.*')?$/.exec(error.message);
+  return local ? `"${local[2]}": ${local[1]}` : error.message;
 }
 
 /** Some of several items failed; they were told one by one. */

@@ -69,12 +69,21 @@ export class RollbackMemory {
     return Object.hasOwn(locators, locator) ? locators[locator] : undefined;
   }
 
-  /** Remembers; never throws. */
-  async remember(locator: string, containerId: Uint8Array, point: DurablePoint | undefined): Promise<void> {
+  /**
+   * Remembers; never throws. A reader may know of less than a writer has told already: an earlier commit takes the
+   * place of a later one only with `options.lower`.
+   */
+  async remember(
+    locator: string,
+    containerId: Uint8Array,
+    point: DurablePoint | undefined,
+    options: { readonly lower?: boolean | undefined } = {},
+  ): Promise<void> {
     if (this.#path === undefined) return this.#warn("No folder for state: rollback cannot be noticed");
     const before = this.#load(), id = hex(containerId);
-    const fresh = point && { session: hex(point.session), commit: point.commit };
     const known = before.containers[id];
+    const told = point && { session: hex(point.session), commit: point.commit };
+    const fresh = told && known && known.commit > told.commit && !options.lower ? known : told;
     const same = fresh === undefined ||
       (known?.session === fresh.session && known.commit === fresh.commit);
     if (same && before.locators[locator] === id) return;

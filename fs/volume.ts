@@ -1,5 +1,5 @@
 /** The filesystem over a container: what a mount and the command line use. */
-import { CoverError, IntegrityError } from "../crypto/errors.ts";
+import { CoverError } from "../crypto/errors.ts";
 import { BLOCK } from "../crypto/sealer.ts";
 import { now } from "./clock.ts";
 import { Committer } from "./committer.ts";
@@ -35,7 +35,6 @@ import {
   S_IFMT,
   S_IFREG,
   S_ISGID,
-  type Time,
 } from "./types.ts";
 import { WriteBack } from "./write_back.ts";
 
@@ -858,6 +857,3 @@ function checkName(name: Uint8Array): void {
   const dots = name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e));
   if (dots || name.includes(0) || name.includes(0x2f)) throw new FsError("EINVAL");
 }
-
-export type { Time };
-export { IntegrityError };

@@ -3,24 +3,9 @@
 # The last line is "N passed, N failed".
 set -uo pipefail
 cd "$(dirname "$0")/.."
-# The deno that runs this task, also where it is not on PATH.
-deno=${DENO_BIN:-$(command -v deno || true)}
-deno() { "${deno:?deno is not on PATH: run this by \"npx -y deno@2.9.6 task test\"}" "$@"; }
-
-missing=()
-need() { command -v "$1" >/dev/null 2>&1 || missing+=("$2"); }
-need fusermount3 fuse3
-need sqlite3 sqlite3
-need rsync rsync
-need git git
-need gcc gcc
-need python3 python3
-[ -e /usr/include/fuse3/fuse_lowlevel.h ] || missing+=(libfuse3-dev)
-if [ ${#missing[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-  echo "installing: ${missing[*]}"
-  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"; } >/dev/null 2>&1 ||
-    echo "could not install: ${missing[*]}"
-fi
+. tests/setup.sh
+setup_packages fusermount3:fuse3 /usr/include/fuse3/fuse_lowlevel.h:libfuse3-dev gcc:gcc git:git rsync:rsync \
+  sqlite3:sqlite3 python3:python3 strace:strace unshare:util-linux setpriv:util-linux
 
 failed=0
 static() {

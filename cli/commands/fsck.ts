@@ -53,7 +53,9 @@ export const fsckCommand = (setExitCode: (code: number) => void) =>
                 },
               );
             }
-            await memory.remember(name, keys.containerId, container.durable);
+            await memory.remember(name, keys.containerId, container.durable, {
+              lower: options.acceptRollback,
+            });
             const clean = findings.every(({ severity }) => severity === "note");
             setExitCode(clean ? FSCK_EXIT.clean : FSCK_EXIT.uncorrected);
             if (options.json) {

@@ -49,7 +49,7 @@ export const passwdCommand = () =>
           session,
         });
         await opened.end();
-        await memory.remember(name, keys.containerId, opened.durable);
+        await memory.remember(name, keys.containerId, opened.durable, { lower: options.acceptRollback });
         print("The passphrase is changed");
       })
     );

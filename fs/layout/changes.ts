@@ -7,7 +7,7 @@ import { FILE_SIZE_MAX, NAME_MAX, S_IFDIR, S_IFMT } from "../types.ts";
 import { ByteReader, ByteWriter, DecodeError } from "./bytes.ts";
 import type { Tables } from "./tables.ts";
 
-const INODE = 1, INODE_REMOVE = 2, TARGET = 3, XATTR = 4, XATTR_REMOVE = 5, ENTRY = 6, ENTRY_REMOVE = 7;
+const INODE_REMOVE = 2, TARGET = 3, XATTR = 4, XATTR_REMOVE = 5, ENTRY = 6, ENTRY_REMOVE = 7;
 const EXTENT = 8, EXTENT_CUT = 9, EXTENT_TRUNCATE = 10;
 
 /** The largest inode id (i32). */

@@ -125,7 +125,7 @@ export class ExtentTable {
     let stop = Math.floor(to / BLOCK) * BLOCK;
     const tree = this.#open(piece, at);
     if (start > from) tree.shorten(from, to);
-    if (stop >= start && stop < to && tree.validEnd(stop) <= to) stop += BLOCK;
+    if (stop < to && tree.validEnd(stop) <= to) stop += BLOCK;
     if (start < stop) tree.carve(start, stop, freed);
     this.#close(piece, at, tree);
   }

@@ -27,7 +27,9 @@ export class NameArena {
 
   /** Gives the room of a name back. */
   free(reference: number, length: number): void {
-    this.#give(reference, (length + CELL - 1) >>> 2);
+    const cells = (length + CELL - 1) >>> 2;
+    this.#words[reference >>> 16]![reference & 0xffff] = this.#free[cells]!;
+    this.#free[cells] = reference + 1;
   }
 
   /** Tells whether the name at `reference`, which is as long as `name`, is the same. */
@@ -56,15 +58,7 @@ export class NameArena {
     return reference;
   }
 
-  #give(reference: number, cells: number): void {
-    this.#words[reference >>> 16]![reference & 0xffff] = this.#free[cells]!;
-    this.#free[cells] = reference + 1;
-  }
-
-  /** Begins a chunk; what is left of the last one is too short for a name that came, but not for others. */
   #begin(): void {
-    const left = CHUNK_CELLS - this.#used;
-    if (left > 0) this.#give((this.#bytes.length - 1) * CHUNK_CELLS + this.#used, left);
     if (this.#bytes.length === CHUNKS_MAX) {
       throw new RangeError("Cannot keep name: 16 GiB of names are the limit");
     }

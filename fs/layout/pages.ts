@@ -369,8 +369,7 @@ function readExtents(input: ByteReader, tables: Tables): void {
     const offset = within(offsets[i]! + (ino === row.ino ? row.offset : 0), FILE_BLOCK_MAX);
     const position = within(row.position + positions[i]!, NUMBER_MAX - blocks);
     const birth = within(row.birth + births[i]!, NUMBER_MAX);
-    if (length === 0) throw new DecodeError("Extent of no length");
-    within(offset * BLOCK + length, FILE_SIZE_MAX + 1);
+    if (length === 0 || offset + blocks > FILE_BLOCK_MAX + 1) throw new DecodeError("Extent out of range");
     tables.extents.set(ino, offset * BLOCK, length, position, birth, ignore);
     row = { ino, offset: offset + blocks, position: position + blocks, birth };
   }

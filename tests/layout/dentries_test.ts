@@ -69,6 +69,14 @@ Deno.test("a NameArena keeps names apart while room is used again", () => {
   );
 });
 
+Deno.test("a NameArena uses all the room again that was given back", () => {
+  const arena = new NameArena(), name = bytes("of nine by");
+  const put = () => Array.from({ length: 100 }, () => arena.put(name)).sort((a, b) => a - b);
+  const references = put();
+  for (const reference of references) arena.free(reference, name.length);
+  assert.deepEqual(put(), references);
+});
+
 Deno.test("a NameArena holds more than one chunk", () => {
   const arena = new NameArena(), name = (i: number) => bytes(`${i}-`.padEnd(1 + i % 255, "x"));
   const references = Array.from({ length: 5000 }, (_, i) => arena.put(name(i)));
@@ -243,4 +251,21 @@ Deno.test("a listing goes on behind an entry that is gone, and at entries that w
   assert.equal(text(listing.next().value!.name), "a");
   table.remove(slots[0]!);
   assert.equal(text(listing.next().value!.name), "d");
+});
+
+Deno.test("a place in a listing stays right when the entries before it go and their slots are used again", () => {
+  const table = new DentryTable();
+  const slots = ["a", "b", "c", "d"].map((name, i) => table.insert(1, bytes(name), i));
+  const cookie = slots.length - 1;
+  const rest = () => [...table.list(1, cookie)].map((entry) => text(entry.name));
+  // A listing that begins behind "c" and remembers that place alone.
+  assert.deepEqual(rest(), ["d"]);
+  table.remove(slots[2]!);
+  table.remove(slots[1]!);
+  table.insert(2, bytes("elsewhere"), 9);
+  table.insert(2, bytes("elsewhere too"), 9);
+  assert.deepEqual(rest(), ["d"]);
+  table.remove(slots[0]!);
+  table.insert(2, bytes("and here"), 9);
+  assert.deepEqual(rest(), ["d"]);
 });

@@ -249,6 +249,39 @@ Deno.test("files with thousands of extents keep them through random rewriting an
   assert.equal(table.countOf(7) + table.blocksOf(7) + table.endOf(7), 0);
 });
 
+Deno.test("a file with many extents, made in order or backwards, is emptied block by block", () => {
+  const size = 3000, random = randomNumbers(2);
+  for (const at of [(i: number) => i, (i: number) => size - 1 - i]) {
+    const table = new ExtentTable(), model = new Model(), order = Array.from({ length: size }, (_, i) => i);
+    let freed = 0;
+    const count = (_position: number, blocks: number) => void (freed += blocks);
+    for (let i = 0; i < size; i++) {
+      table.set(1, at(i) * 2 * BLOCK, BLOCK, i * 2, 1, count);
+      model.set(at(i) * 2 * BLOCK, BLOCK, i * 2, 1);
+    }
+    assert.equal(table.countOf(1), size);
+    assert.deepEqual(sorted(asModel(table, 1)), sorted(model));
+    for (let left = size; left > 0; left--) {
+      const pick = random(left), index = order[pick]! * 2;
+      order[pick] = order[left - 1]!;
+      table.cut(1, index * BLOCK, (index + 1) * BLOCK, count);
+      model.blocks.delete(index);
+      if (left % 100 === 1) assert.deepEqual(sorted(asModel(table, 1)), sorted(model));
+    }
+    assert.deepEqual([table.countOf(1), table.blocksOf(1), freed], [0, 0, size]);
+  }
+});
+
+Deno.test("cut() up to exactly the last valid byte frees that byte's block", () => {
+  const table = new ExtentTable(), freed: number[][] = [];
+  table.set(0, 0, 5000, 10, 1, () => {});
+  table.cut(0, BLOCK, 4999, (...run) => void freed.push(run));
+  assert.equal(freed.length, 0);
+  table.cut(0, BLOCK, 5000, (...run) => void freed.push(run));
+  assert.deepEqual(freed, [[11, 1, 1]]);
+  assert.deepEqual(extents(table, 0), [[0, BLOCK, 10, 1]]);
+});
+
 Deno.test("nextFile() and everyExtent() find the files that have extents", () => {
   const table = new ExtentTable(), files = [0, 255, 256, 70_000];
   for (const ino of files) table.set(ino, 0, 5, ino, 1, () => {});

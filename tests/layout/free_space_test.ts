@@ -21,6 +21,16 @@ function check(space: FreeSpace, used: readonly boolean[]): void {
   assert.equal(space.largest(), Math.max(used.length - tail, ...holes.map((run) => run.count)));
 }
 
+/** Every hole can be had whole: the largest first, each request fits exactly. */
+function drain(space: FreeSpace): void {
+  space.limit = space.tailStart();
+  for (const { count } of [...space.runs()].sort((a, b) => b.count - a.count)) {
+    assert.equal(space.largest(), count);
+    assert.equal(space.allocate(count, { contiguous: true })?.length, 1);
+  }
+  assert.equal(space.freeBlocks, 0);
+}
+
 const LIMIT = 600;
 const step = fc.oneof(
   {
@@ -204,5 +214,21 @@ Deno.test("thousands of holes stay right through random allocating and releasing
     holes = Math.max(holes, space.holes);
   }
   check(space, used);
+  drain(space);
   assert.ok(holes > 1000, `${holes} holes are too few to test much`);
+});
+
+Deno.test("thousands of holes made in order, or backwards, can each be had", () => {
+  const count = 3000, order = [(i: number) => i, (i: number) => count - 1 - i];
+  for (const at of order) {
+    const space = new FreeSpace(), used: boolean[] = Array(count * 8).fill(true);
+    space.use(0, used.length);
+    for (let i = 0; i < count; i++) {
+      const position = at(i) * 8, size = 1 + (at(i) * 7) % 6;
+      space.release(position, size);
+      used.fill(false, position, position + size);
+    }
+    check(space, used);
+    drain(space);
+  }
 });

@@ -106,6 +106,16 @@ Deno.test("tables come back from their pages as they were", () => {
   }
 });
 
+Deno.test("a file with more extents than fit a page comes back whole", () => {
+  const tables = new Tables();
+  for (const ino of [3, 4, 90]) {
+    for (let i = 0; i < 20_000; i++) tables.extents.set(ino, i * 8192, 4096, i * 9 + ino, 1 + i % 7, none);
+  }
+  const all = pages(tables);
+  assert.ok(all.length > 4);
+  assert.deepEqual(dump(decoded(all)), dump(tables));
+});
+
 Deno.test("empty tables have no pages", () => {
   assert.deepEqual(pages(new Tables()), []);
 });
@@ -291,4 +301,60 @@ Deno.test("usedRuns() tells the blocks of every extent", () => {
   const wanted = [{ position: 10, count: 2 }, { position: 50, count: 1 }, { position: 30, count: 1 }];
   assert.deepEqual([...tables.usedRuns()], wanted);
   assert.equal(tables.usedRunColumns().length, 3);
+});
+
+Deno.test("values out of their range are refused", () => {
+  const page = (write: (out: ByteWriter) => void) => {
+    const out = new ByteWriter();
+    out.varint(0), out.varint(1);
+    write(out);
+    return out.take();
+  };
+  const extent = (ino: number, offset: number, length: number, position: number, birth: number) =>
+    page((
+      out,
+    ) => (out.varint(ino), out.varint(offset), out.varint(length), out.signed(position), out.signed(birth)));
+  const entry = (parent: number, ino: number, flags: number, name: Uint8Array) =>
+    page((out) => (out.signed(parent), out.signed(ino), out.u8(flags), out.u8(name.length), out.raw(name)));
+  const inode = (
+    changes: { mode?: number; uid?: number; size?: number; seconds?: number; nanoseconds?: number },
+  ) =>
+    page((out) => {
+      out.varint((changes.mode ?? 0o100644) + 1), out.varint(0), out.signed(changes.uid ?? 0), out.signed(0);
+      out.varint(1), out.varint(0), out.varint(changes.size ?? 0), out.signed(changes.seconds ?? 0);
+      out.u32(changes.nanoseconds ?? 0);
+      for (let i = 0; i < 6; i++) out.signed(0);
+    });
+  const blocks = 2 ** 41, number = 2 ** 52 - 1;
+  const good: [PageKind, Uint8Array][] = [
+    ["extents", extent(0x7fff_ffff, blocks - 1, 4096, number - 1, number)],
+    ["dentries", entry(0x7fff_ffff, 0x7fff_ffff, 1, bytes("a"))],
+    ["inodes", inode({ mode: 0xffff, uid: 0xffff_ffff, seconds: 2 ** 51 - 1, nanoseconds: 999_999_999 })],
+    ["inodes", inode({ seconds: -(2 ** 51) + 1, size: FILE_SIZE_MAX })],
+  ];
+  const bad: [PageKind, Uint8Array][] = [
+    ["extents", extent(0x8000_0000, 0, 1, 1, 1)],
+    ["extents", extent(0, blocks, 1, 1, 1)],
+    ["extents", extent(0, blocks - 1, 4097, 1, 1)],
+    ["extents", extent(0, 0, 0, 1, 1)],
+    ["extents", extent(0, 0, 2 ** 32, 1, 1)],
+    ["extents", extent(0, 0, 1, number, 1)],
+    ["extents", extent(0, 0, 1, -1, 1)],
+    ["extents", extent(0, 0, 1, 1, number + 1)],
+    ["extents", extent(0, 0, 1, 1, -1)],
+    ["dentries", entry(-1, 1, 0, bytes("a"))],
+    ["dentries", entry(1, 0x8000_0000, 0, bytes("a"))],
+    ["dentries", entry(1, 1, 2, bytes("a"))],
+    ["dentries", entry(1, 1, 0, bytes(""))],
+    ["dentries", entry(1, 1, 0, bytes("a/b"))],
+    ["dentries", entry(1, 1, 0, bytes("a\0"))],
+    ["inodes", inode({ mode: 0x10000 })],
+    ["inodes", inode({ uid: -1 })],
+    ["inodes", inode({ uid: 2 ** 32 })],
+    ["inodes", inode({ seconds: 2 ** 51 })],
+    ["inodes", inode({ seconds: -(2 ** 51) })],
+    ["inodes", inode({ nanoseconds: 1_000_000_000 })],
+  ];
+  for (const [kind, page] of good) decodePage(kind, page, new Tables());
+  for (const [kind, page] of bad) assert.throws(() => decodePage(kind, page, new Tables()), DecodeError);
 });
