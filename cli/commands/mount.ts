@@ -14,7 +14,7 @@ import { writingCommand } from "../options.ts";
 import { printError } from "../output.ts";
 import { readPassphrase } from "../passphrase.ts";
 
-/** How often a read-only mount looks for newer commits, and a mount asks the store for its room, in ms. */
+/** How often a read-only mount looks for newer commits, and a writing one for room and what to remember, in ms. */
 const REFRESH = 4000;
 
 interface MountingOptions {
@@ -63,7 +63,15 @@ export const mountCommand = () =>
         await withVolume(
           options,
           { mode, argument: given, volume: noatime ? { atime: "noatime" } : {} },
-          (volume, { name }) => serveMount(volume, mountpoint, name, options),
+          async (volume, { name, memory, keys }) => {
+            const remember = () => memory.remember(name, keys.containerId, volume.container.durable);
+            const timer = setInterval(() => void remember(), REFRESH);
+            try {
+              await serveMount(volume, mountpoint, name, options);
+            } finally {
+              clearInterval(timer);
+            }
+          },
         );
       });
     });

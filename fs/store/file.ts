@@ -168,7 +168,7 @@ export class FileStore implements BlockStore {
   /** Use {@linkcode openFileStore}. */
   constructor(fd: number, options: FileStoreOptions & { path: string; lock: Disposable | undefined }) {
     this.#fd = fd;
-    this.#path = options.path;
+    this.#path = resolve(options.path); // a mount in the background moves to another working directory
     this.#lock = options.lock;
     this.#maxBytes = options.maxBytes ?? Infinity;
     this.#fallocate = options.fallocate;

@@ -94,7 +94,7 @@ Deno.test(`after a crash at any moment the container opens and holds what was sy
   const options = {
     seed: SEED,
     garbage: ["none", "own"],
-    share: Number(Deno.env.get("COVERFS_CRASH_SHARE") ?? 0.4),
+    share: Number(Deno.env.get("COVERFS_CRASH_SHARE") ?? 1),
   } as const;
   let states = 0;
   for (const image of crashImages(store, options)) {

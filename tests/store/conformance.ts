@@ -222,6 +222,16 @@ export function storeSuite(name: string, makeBed: MakeBed, options: StoreSuiteOp
     assert.equal(await store.size(), 3);
   });
 
+  test("a discard leaves its neighbours alone", async (store) => {
+    await store.write(0, sealedBlocks(3, 1));
+    await store.flush();
+    store.discard(1, 1);
+    await store.flush();
+    await store.flush();
+    assertSame(await store.read(0, 1), sealedBlocks(3, 1).subarray(0, SEALED));
+    assertSame(await store.read(2, 1), sealedBlocks(3, 1).subarray(2 * SEALED));
+  });
+
   test("flushes may overlap each other and the writes", async (store) => {
     const flushes: Promise<void>[] = [];
     for (let i = 0; i < 5; i++) {

@@ -297,3 +297,18 @@ Deno.test("remove deletes the file and ends the writing", strict, async () => {
   await assert.rejects(Deno.stat(path), Deno.errors.NotFound);
   await assert.rejects(store.flush(), Broken);
 });
+
+Deno.test("a relative path means the same file after the working directory has changed", strict, async () => {
+  await using folder = temporaryFolder();
+  const before = Deno.cwd();
+  try {
+    Deno.chdir(folder.path);
+    await using store = await openFileStore("container", "create");
+    Deno.chdir(before);
+    assert(Number.isFinite((await store.space()).free));
+    await store.remove();
+    assert.deepEqual([...Deno.readDirSync(folder.path)], []);
+  } finally {
+    Deno.chdir(before);
+  }
+});
