@@ -94,11 +94,12 @@ Deno.test("the environment counts only where the command line is silent", strict
 });
 
 /**
- * Runs a program on a terminal of its own with standard input and output as pipes, and types an answer when a text
- * appears. Prints as JSON what the terminal showed, what went to standard output, and the exit code.
+ * Runs a program on a terminal of its own with standard input and output as pipes, and types an answer when a text has
+ * appeared and the terminal has stopped echoing. Prints as JSON what the terminal showed, what went to standard output,
+ * and the exit code.
  */
 const TYPIST = `
-import json, os, pty, select, sys
+import json, os, pty, select, sys, termios, time
 answers, command = json.loads(sys.argv[1]), sys.argv[2:]
 give, take = os.pipe(), os.pipe()
 pid, terminal = pty.fork()
@@ -106,18 +107,16 @@ if pid == 0:
     os.dup2(give[0], 0); os.dup2(take[1], 1)
     os.execvp(command[0], command)
 os.close(give[0]); os.close(give[1]); os.close(take[1])
-shown, said, unseen, ends = b"", b"", b"", [terminal, take[0]]
+shown, said, unseen, ends, until = b"", b"", b"", [terminal, take[0]], time.time() + 60
 while ends:
-    ready = select.select(ends, [], [], 60)[0]
-    if not ready: os.kill(pid, 9); break
-    for end in ready:
+    if answers and answers[0][0].encode() in unseen and not termios.tcgetattr(terminal)[3] & termios.ECHO:
+        os.write(terminal, answers.pop(0)[1].encode("latin-1")); unseen = b""
+    if time.time() > until: os.kill(pid, 9); break
+    for end in select.select(ends, [], [], 0.02)[0]:
         try: data = os.read(end, 4096)
         except OSError: data = b""
         if not data: ends.remove(end)
-        elif end == terminal:
-            shown += data; unseen += data
-            if answers and answers[0][0].encode() in unseen:
-                os.write(terminal, answers.pop(0)[1].encode("latin-1")); unseen = b""
+        elif end == terminal: shown += data; unseen += data
         else: said += data
 status = os.waitpid(pid, 0)[1]
 print(json.dumps({"shown": shown.decode(), "said": said.decode(), "code": os.waitstatus_to_exitcode(status)}))
