@@ -40,11 +40,12 @@ export class Terminal implements Disposable {
    * @throws {CoverError} "interrupted" on Ctrl-C, "usage" on end of input
    */
   async askSecret(question: string): Promise<string> {
-    await this.#write(question);
-    this.#input.setRaw(true);
     const line = new Uint8Array(LINE_MAX), one = new Uint8Array(1);
     let length = 0;
+    // Before the question: what is typed as soon as it shows must not be echoed.
+    this.#input.setRaw(true);
     try {
+      await this.#write(question);
       while (true) {
         const count = await this.#input.read(one), byte = one[0]!;
         if (count === null || (byte === 4 && length === 0)) {

@@ -14,7 +14,14 @@ export function now(): [number, number] {
   return [seconds, (milliseconds - seconds * 1000) * 1_000_000 + within];
 }
 
-/** Waits until other work of the event loop had its turn. */
+/** Waits until other work of the event loop had its turn; a message comes sooner than a timer (0.05 against 1 ms). */
 export function breathe(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 0));
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(0);
+  });
 }

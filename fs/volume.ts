@@ -43,6 +43,8 @@ const LINK_MAX = 65000;
 /** Inode ids that a filesystem tells it can have. */
 const FILES_MAX = 0x7fff_ffff;
 const DAY = 86400;
+/** The largest time that the format can hold, in seconds before and after 1970: seventy million years. */
+const SECONDS_MAX = 2 ** 51 - 1;
 
 /** Options of a volume. */
 export interface VolumeOptions {
@@ -204,13 +206,15 @@ export class Volume implements Filesystem, AsyncDisposable {
   setAttributes(ino: Ino, changes: AttributeChanges): Attributes {
     this.#live(ino);
     this.#writable();
-    const t = this.#tables.inodes;
+    const t = this.#tables.inodes, { atime, mtime, ctime } = changes;
+    for (const time of [atime, mtime, ctime]) {
+      if (time && Math.abs(time.seconds) > SECONDS_MAX) throw new FsError("EINVAL", "A time is out of range");
+    }
     if (changes.size !== undefined) this.#resize(ino, changes.size);
     if (changes.mode !== undefined) t.mode[ino] = (t.mode[ino]! & S_IFMT) | (changes.mode & 0o7777);
     if (changes.uid !== undefined) t.uid[ino] = changes.uid;
     if (changes.gid !== undefined) t.gid[ino] = changes.gid;
     this.#changed(ino, changes.size !== undefined);
-    const { atime, mtime, ctime } = changes;
     if (atime) t.atimeS[ino] = atime.seconds, t.atimeN[ino] = atime.nanoseconds;
     if (mtime) t.mtimeS[ino] = mtime.seconds, t.mtimeN[ino] = mtime.nanoseconds;
     if (ctime) t.ctimeS[ino] = ctime.seconds, t.ctimeN[ino] = ctime.nanoseconds;

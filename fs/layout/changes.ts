@@ -185,7 +185,8 @@ export function applyChanges(payload: Uint8Array, tables: Tables): void {
         break;
       }
       case EXTENT: {
-        const offset = input.varint(FILE_SIZE_MAX / 4096 - 1) * 4096, length = input.varint(0xffff_ffff);
+        const offset = input.varint(Math.floor(FILE_SIZE_MAX / 4096)) * 4096,
+          length = input.varint(0xffff_ffff);
         const position = input.varint(), birth = input.varint();
         if (length === 0) throw new DecodeError("Extent of no length");
         t.insert(ino);
