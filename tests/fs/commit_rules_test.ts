@@ -1,8 +1,16 @@
-/** Rules of the journal that no crash breaks by itself: they are held against somebody who may write to the store. */
+/**
+ * Rules of commits that random crashes meet seldom or never: the order of what a store is told, and what holds against
+ * somebody who may write to it.
+ */
 import assert from "node:assert/strict";
+import { CoverError } from "../../crypto/errors.ts";
+import { SEALED } from "../../crypto/sealer.ts";
+import { RecordingStore, type StoreEvent } from "../../fs/block/recording.ts";
+import { Container } from "../../fs/container.ts";
 import { CHUNK_FIRST, JournalReader, JournalWriter } from "../../fs/layout/journal.ts";
 import { RamStore } from "../../fs/store/ram.ts";
-import { name, testKeys } from "./fixture.ts";
+import { ROOT } from "../../fs/types.ts";
+import { FILE, makeContainer, name, openVolume, pattern, testKeys } from "./fixture.ts";
 
 Deno.test("a record that does not carry the hash of the one before is not read", async () => {
   const store = new RamStore(), { sealer } = await testKeys();
@@ -34,3 +42,105 @@ Deno.test("a record that does not carry the hash of the one before is not read",
   });
   assert.equal(await elsewhere.next(), undefined);
 });
+
+for (const damaged of [0, 1] as const) {
+  Deno.test(`with superblock slot ${damaged} damaged, it is made good and durable before the other is touched`, async () => {
+    const base = new RamStore();
+    await makeContainer(base);
+    await base.writeHeader("super", damaged, new Uint8Array(SEALED).fill(0xee));
+    const store = new RecordingStore(base), volume = await openVolume(store);
+    const slots = store.events.filter((event) => event.kind === "header").map((event) => event.copy);
+    assert.deepEqual(slots, [damaged, 1 - damaged]);
+    const [first, second] = headersAt(store.events);
+    assert.ok(flushed(store.events, first!, second!), "no flush between the slots");
+    await volume.end();
+  });
+}
+
+Deno.test("a checkpoint is durable before a superblock names it, though nothing is left to commit", async () => {
+  const base = new RamStore();
+  await makeContainer(base);
+  const store = new RecordingStore(base), volume = await openVolume(store);
+  await volume.write(volume.create(ROOT, name("f"), FILE), 0, pattern(5000));
+  await volume.sync();
+  const before = store.events.length;
+  await volume.checkpoint();
+  const events = store.events.slice(before), named = headersAt(events)[0]!;
+  const written = events.slice(0, named).findLastIndex((event) => event.kind === "write");
+  assert.ok(written >= 0, "no checkpoint was written");
+  assert.ok(flushed(events, written, named), "the checkpoint was not flushed");
+  await volume.end();
+});
+
+Deno.test("data is durable before the record that names it is written, and that before sync() resolves", async () => {
+  const base = new RamStore();
+  await makeContainer(base);
+  const store = new RecordingStore(base), volume = await openVolume(store);
+  await volume.write(volume.create(ROOT, name("f"), FILE), 0, pattern(5000));
+  const before = store.events.length;
+  await volume.sync();
+  const events = store.events.slice(before);
+  const written = [...events.keys()].filter((i) => events[i]!.kind === "write");
+  const record = written.pop()!, data = written.pop()!;
+  assert.ok(flushed(events, data, record), "the data was not flushed before the record");
+  assert.ok(flushed(events, record, events.length), "the record was not flushed");
+  await volume.end();
+});
+
+Deno.test("a commit never records a size whose data is not written", async () => {
+  const store = new RamStore();
+  await makeContainer(store);
+  const volume = await openVolume(store);
+  const grown = volume.create(ROOT, name("grown"), FILE), other = volume.create(ROOT, name("other"), FILE);
+  await volume.write(grown, 0, pattern(5000));
+  await volume.sync();
+  await volume.write(grown, 5000, pattern(20_000, 2));
+  await volume.write(other, 0, pattern(100));
+  await volume.fsync(other);
+  const reader = await openVolume(store, "read"); // what a crash now would leave
+  assert.equal(reader.attributes(other).size, 100);
+  assert.equal(reader.attributes(grown).size, 5000);
+  assert.deepEqual(await reader.read(grown, 0, 30_000), pattern(5000));
+  await volume.end();
+});
+
+Deno.test("a damaged record with a good one behind it bars writing: acknowledged commits would be lost", async () => {
+  const base = new RamStore();
+  await makeContainer(base);
+  const store = new RecordingStore(base), volume = await openVolume(store);
+  volume.create(ROOT, name("one"), FILE);
+  const before = store.events.length;
+  await volume.sync();
+  const record = store.events.slice(before).findLast((event) => event.kind === "write")!;
+  volume.create(ROOT, name("two"), FILE);
+  await volume.sync();
+  await base.write(record.position, new Uint8Array(SEALED).fill(0xee));
+  assert.equal((await openVolume(base, "read")).lookup(ROOT, name("one")), undefined);
+  await assert.rejects(openVolume(base), isKind("damaged"));
+  await volume.end();
+});
+
+Deno.test("an encryption block that is older than the superblock says is refused", async () => {
+  const store = new RamStore();
+  await makeContainer(store);
+  const keys = { ...await testKeys(), keySequence: 0 };
+  await assert.rejects(Container.open(store, keys, { mode: "read" }), isKind("rollback"));
+});
+
+function isKind(kind: CoverError["kind"]) {
+  return (error: unknown) => error instanceof CoverError && error.kind === kind;
+}
+
+/** Where the superblock was written. */
+function headersAt(events: readonly StoreEvent[]): number[] {
+  return [...events.keys()].filter((i) => events[i]!.kind === "header");
+}
+
+/** Tells whether a flush began after one event and was acknowledged before another. */
+function flushed(events: readonly StoreEvent[], after: number, before: number): boolean {
+  const between = events.slice(after + 1, before);
+  return between.some((begin) =>
+    begin.kind === "flush-begin" &&
+    between.some((end) => end.kind === "flush-acknowledged" && end.flush === begin.flush)
+  );
+}
