@@ -43,7 +43,7 @@ async function work(volume: Volume, store: RecordingStore, seed: number, steps: 
     note(file, bytes);
     return ino;
   };
-  for (let step = 0; step < steps; step++) {
+  for (let step = 0; step < steps || store.events.length < 120; step++) {
     const file = `f${random(6)}`, what = random(10);
     if (what < 5) await write(file);
     else if (what < 6 && files.has(file)) volume.unlink(ROOT, name(file)), files.delete(file);
