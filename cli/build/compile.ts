@@ -17,7 +17,8 @@ const { success, stderr } = await command.output();
 const said = new TextDecoder().decode(stderr);
 if (success) console.log("made: coverfs");
 else if (/denort|dl\.deno\.land/i.test(said)) {
-  console.error("Cannot compile: denort, which deno puts under each binary, cannot be downloaded here");
-  console.error("hint: download it elsewhere for this deno and set DENORT_BIN to its path");
+  console.error(
+    "Cannot compile: denort cannot be downloaded here; get it elsewhere and set DENORT_BIN to its path",
+  );
 } else console.error(said.trimEnd());
 Deno.exitCode = success ? 0 : 1;
