@@ -1,6 +1,6 @@
 /** A child that goes on when the command that started it has ended. */
-import { CoverError, type ErrorKind } from "../crypto/errors.ts";
-import { EXIT } from "./exit.ts";
+import { CoverError } from "../crypto/errors.ts";
+import { kindOfExit } from "./exit.ts";
 
 const READY = "ready\n";
 /** Set for the child: it tells on standard output when it is ready. */
@@ -57,7 +57,7 @@ export async function startInBackground(
   const [{ code }, text] = await Promise.all([child.status, new Response(child.stderr).text()]);
   const lines = text.trim().split("\n"), told = lines.findLast((line) => line.startsWith("coverfs: "));
   const hint = lines.findLast((line) => line.startsWith("hint: "))?.slice("hint: ".length);
-  const kind = (Object.keys(EXIT) as ErrorKind[]).find((one) => EXIT[one] === code) ?? "failure";
+  const kind = kindOfExit(code);
   throw new CoverError(
     kind,
     told?.slice("coverfs: ".length) ?? `The mount ended with exit code ${code}`,

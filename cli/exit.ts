@@ -25,6 +25,11 @@ export const EXIT: Readonly<Record<ErrorKind, number>> = {
   "interrupted": 130,
 };
 
+/** The kind of error that an exit code of this program stands for. */
+export function kindOfExit(code: number | undefined): ErrorKind {
+  return (Object.keys(EXIT) as ErrorKind[]).find((kind) => EXIT[kind] === code) ?? "failure";
+}
+
 /** The exit codes of `fsck` are those of fsck(8). */
 export const FSCK_EXIT = { clean: 0, corrected: 1, uncorrected: 4, operational: 8, usage: 16 } as const;
 

@@ -443,6 +443,7 @@ export class Container implements AsyncDisposable {
     });
     this.#sessions.push(session);
     this.#chunks.push({ ...chunk, first: session.first });
+    this.#expect();
     const closed = superblock.sessions
       .map((entry) => entry.last === undefined ? { ...entry, last: this.#last } : entry)
       .filter((entry) => entry.last! >= entry.first);
@@ -525,8 +526,10 @@ export class Container implements AsyncDisposable {
           await store.flush();
         }
         const begun = await this.#journal!.append(commit, payload, 0);
-        if (begun) this.#chunks.push({ ...begun, first: commit });
-        this.#expect();
+        if (begun) {
+          this.#chunks.push({ ...begun, first: commit });
+          this.#expect();
+        }
         this.#dataWritten = false;
         await store.flush();
       } catch (error) {

@@ -65,10 +65,6 @@ export class Space {
     return this.#free.freeBlocks - this.#promised;
   }
 
-  get usedBlocks(): number {
-    return this.#grownTo - this.#free.freeBlocks;
-  }
-
   /** Tells whether ordinary room is used up and the store refused to grow when last asked. */
   get full(): boolean {
     return this.#full && this.available < 1;

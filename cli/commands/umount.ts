@@ -1,6 +1,6 @@
 import { Command } from "@commander-js/extra-typings";
-import { CoverError, type ErrorKind } from "../../crypto/errors.ts";
-import { EXIT } from "../exit.ts";
+import { CoverError } from "../../crypto/errors.ts";
+import { kindOfExit } from "../exit.ts";
 import { forgetMount, mountpointPath, readMount } from "../mounts.ts";
 
 /** How often it is looked whether the mount's process has ended, in ms. */
@@ -23,7 +23,7 @@ export const umountCommand = () =>
       const exit = (await readMount(mountpoint))?.exit;
       await forgetMount(mountpoint);
       if (exit === 0) return;
-      const kind = (Object.keys(EXIT) as ErrorKind[]).find((one) => EXIT[one] === exit) ?? "failure";
+      const kind = kindOfExit(exit);
       throw new CoverError(
         kind,
         `"${mountpoint}" was unmounted, but its process ended with ${exit ?? "no exit code"}`,

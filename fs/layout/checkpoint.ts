@@ -10,7 +10,7 @@ import type { CommitNumber, Ino } from "../types.ts";
 import { ByteReader, ByteWriter, DecodeError } from "./bytes.ts";
 import type { Chunk, SessionIdentity } from "./journal.ts";
 import { decodePage, encodePages, PAGE_KINDS, PAGE_MAX, type PageKind } from "./pages.ts";
-import type { CheckpointPointer, Run } from "./superblock.ts";
+import { type CheckpointPointer, INDEX_RUNS_MAX, type Run } from "./superblock.ts";
 import type { Tables } from "./tables.ts";
 
 const INDEX_VERSION = 1;
@@ -174,7 +174,7 @@ export async function writeCheckpoint(
   }
   const { hash, sessions, chunks, head } = options;
   const bytes = encodeIndex({ hash, sessions, chunks, head, pages });
-  const runs = await options.allocate(blocksOf(bytes.length), 4);
+  const runs = await options.allocate(blocksOf(bytes.length), INDEX_RUNS_MAX);
   all.push(...runs);
   const identity = who(Kind.index);
   await writeRuns(store, sealer, identity, runs, bytes);

@@ -11,7 +11,7 @@ import { checkContainer } from "../../fs/fsck.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import { type Ino, ROOT } from "../../fs/types.ts";
 import type { Volume } from "../../fs/volume.ts";
-import { FILE, makeContainer, name, openVolume, pattern, randomNumbers, testKeys } from "./fixture.ts";
+import { equal, FILE, makeContainer, name, openVolume, pattern, randomNumbers, testKeys } from "./fixture.ts";
 
 /** What must be there from an event on: the files' contents after an acknowledged sync. */
 interface Promised {
@@ -56,10 +56,6 @@ async function work(volume: Volume, store: RecordingStore, seed: number, steps: 
   await volume.end();
   promised.push({ events: store.events.length, files: new Map(files) });
   return { promised, history };
-}
-
-function equal(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, i) => byte === b[i]);
 }
 
 /** Opens what a crash left, as reader and as writer, and compares it with what was promised. */

@@ -62,3 +62,8 @@ export function randomNumbers(seed: number): (n: number) => number {
     return (x >>> 0) % n;
   };
 }
+
+/** Compares without a picture of the difference, which takes minutes for large arrays. */
+export function equal(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i]);
+}

@@ -5,7 +5,17 @@ import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, RENAME_EXCHANGE } from "../.
 import { RamStore } from "../../fs/store/ram.ts";
 import { ROOT } from "../../fs/types.ts";
 import type { Volume } from "../../fs/volume.ts";
-import { FILE, FOLDER, makeContainer, name, openVolume, pattern, SUITES, testKeys } from "./fixture.ts";
+import {
+  equal,
+  FILE,
+  FOLDER,
+  makeContainer,
+  name,
+  openVolume,
+  pattern,
+  SUITES,
+  testKeys,
+} from "./fixture.ts";
 
 /** Runs `work` on a fresh container, ends the volume, and sees that fsck finds nothing. */
 async function onVolume(
@@ -30,11 +40,6 @@ async function assertClean(store: RamStore, suite: string): Promise<void> {
 
 function fails(code: string) {
   return (error: unknown) => error instanceof FsError && error.code === code;
-}
-
-/** Compares without a picture of the difference, which takes minutes for large arrays. */
-function equal(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, i) => byte === b[i]);
 }
 
 async function content(volume: Volume, ino: number): Promise<Uint8Array> {
