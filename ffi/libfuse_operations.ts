@@ -330,7 +330,9 @@ export function operations(context: OperationsContext): Partial<Record<Operation
     getxattr: operation([NODE, ADDRESS, SIZE], (request, node, name, size) => {
       const key = receiver.string(name);
       refuseSystem(key);
-      replies.xattr(request, fs.getXattr(nodes.ino(node), key), Number(size));
+      const value = fs.getXattr(nodes.ino(node), key);
+      if (value === undefined) replies.error(request, Errno.ENODATA);
+      else replies.xattr(request, value, Number(size));
     }),
 
     listxattr: operation([NODE, SIZE], (request, node, size) => {

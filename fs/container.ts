@@ -559,7 +559,7 @@ export class Container implements AsyncDisposable {
       const run = await journal.cut(start + 1);
       const head: Chunk = { ...run, first: start + 1 };
       this.#chunks.push(head);
-      return { start, head, chunks, hash: journal.hash };
+      return { start, head, chunks, hash: await journal.hash };
     });
     const needed = chunks.filter((_, i) =>
       (chunks[i + 1]?.first ?? head.first) > this.#superblock.current.start + 1

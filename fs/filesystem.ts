@@ -134,7 +134,8 @@ export interface Filesystem {
   /** Makes everything durable. */
   sync(): Promise<CommitNumber>;
 
-  getXattr(ino: Ino, name: Uint8Array): Uint8Array;
+  /** @returns undefined if there is no such attribute: the kernel asks so often that an error would cost too much. */
+  getXattr(ino: Ino, name: Uint8Array): Uint8Array | undefined;
   setXattr(ino: Ino, name: Uint8Array, value: Uint8Array, flags?: number): void;
   listXattr(ino: Ino): Uint8Array[];
   removeXattr(ino: Ino, name: Uint8Array): void;

@@ -745,11 +745,9 @@ export class Volume implements Filesystem, AsyncDisposable {
     await this.#committer.checkpoint();
   }
 
-  getXattr(ino: Ino, name: Uint8Array): Uint8Array {
+  getXattr(ino: Ino, name: Uint8Array): Uint8Array | undefined {
     this.#live(ino);
-    const value = this.#tables.inodes.xattrs.get(ino)?.get(latin1(name));
-    if (value === undefined) throw new FsError("ENODATA");
-    return value;
+    return this.#tables.inodes.xattrs.get(ino)?.get(latin1(name));
   }
 
   setXattr(ino: Ino, name: Uint8Array, value: Uint8Array, flags = 0): void {

@@ -51,7 +51,8 @@ export class JournalWriter {
   readonly #allocate: (blocks: number) => Promise<Run>;
   #chunk: Run;
   #next: Position;
-  #hash: RecordHash;
+  /** Of the newest record: made while that one is being flushed, needed for the next. */
+  #hash: RecordHash | Promise<RecordHash>;
 
   /**
    * @param allocate gives contiguous blocks, from the reserve if need be
@@ -77,7 +78,7 @@ export class JournalWriter {
   }
 
   /** Hash of the newest record. */
-  get hash(): RecordHash {
+  get hash(): RecordHash | Promise<RecordHash> {
     return this.#hash;
   }
 
@@ -110,11 +111,11 @@ export class JournalWriter {
     setU64(view, 24, commit);
     view.setUint32(32, payload.length, true);
     view.setUint32(36, flags, true);
-    plain.set(this.#hash, 40);
+    plain.set(await this.#hash, 40);
     plain.set(payload, HEADER);
     await this.#write(this.#next, commit, plain);
     this.#next += blocks + 1;
-    this.#hash = await hashOf(plain.subarray(0, HEADER + payload.length));
+    this.#hash = hashOf(plain.subarray(0, HEADER + payload.length));
     return begun;
   }
 

@@ -32,6 +32,13 @@ export interface FileStoreOptions {
 const DIRECT_BLOCKS = 16;
 /** A direct read that took so long came from the disk (ms); as many reads as that go elsewhere then. */
 const SLOW_READ = 0.3, ELSEWHERE = 64;
+/**
+ * Where the last sync took less than this (ms), as on a disk in memory or one with a safe cache, the next small one is
+ * done on this thread: 1-20 µs, against 50-100 elsewhere.
+ */
+const QUICK_SYNC = 0.25;
+/** Bytes written since the last sync up to which one is small. */
+const SMALL_SYNC = 1 << 20;
 /** Bytes of zeros written at a time to make room. */
 const STEP = 1 << 20;
 
@@ -156,6 +163,9 @@ export class FileStore implements BlockStore {
   /** Changes so far, and how many of them are durable. */
   #changes = 0;
   #durable = 0;
+  /** Bytes written since the last sync began, and how long that took, in ms. */
+  #unsynced = 0;
+  #lastSync = Infinity;
   #syncing: { readonly covers: number; readonly done: Promise<void> } | undefined;
   #nextSync: Promise<void> | undefined;
   #reserving: Promise<void> = Promise.resolve();
@@ -272,6 +282,7 @@ export class FileStore implements BlockStore {
       return Promise.reject(this.#break("write", error));
     }
     this.#changes++;
+    this.#unsynced += bytes.length;
     this.#length = Math.max(this.#length, end);
     this.#written = Math.max(this.#written, end);
   }
@@ -328,16 +339,27 @@ export class FileStore implements BlockStore {
   }
 
   #sync(): Promise<void> {
-    const covers = this.#changes;
-    const done = this.#run((called) => fs.fdatasync(this.#fd, called)).then(() => {
+    const covers = this.#changes, start = performance.now();
+    const here = this.#lastSync < QUICK_SYNC && this.#unsynced <= SMALL_SYNC;
+    const synced = () => {
       this.#durable = covers;
       this.#syncing = undefined;
-    }, (error) => {
+      this.#lastSync = performance.now() - start;
+    };
+    const failed = (error: unknown) => {
       this.#syncing = undefined;
       throw this.#break("flush", error);
-    });
+    };
+    this.#unsynced = 0;
+    if (here) return this.#syncHere().then(synced, failed);
+    const done = this.#run((called) => fs.fdatasync(this.#fd, called)).then(synced, failed);
     this.#syncing = { covers, done };
     return done;
+  }
+
+  // deno-lint-ignore require-await
+  async #syncHere(): Promise<void> {
+    fs.fdatasyncSync(this.#fd);
   }
 
   // ---- room ----

@@ -496,10 +496,8 @@ export class MemoryFilesystem implements Filesystem {
     return Promise.resolve(++this.#commits);
   }
 
-  getXattr(ino: Ino, name: Uint8Array): Uint8Array {
-    const value = this.#node(ino).xattrs.get(key(name));
-    if (!value) throw new FsError("ENODATA");
-    return value.slice();
+  getXattr(ino: Ino, name: Uint8Array): Uint8Array | undefined {
+    return this.#node(ino).xattrs.get(key(name))?.slice();
   }
 
   setXattr(ino: Ino, name: Uint8Array, value: Uint8Array, flags = 0): void {
