@@ -17,6 +17,7 @@ import {
   writerKeyPair,
 } from "../crypto/mod.ts";
 import { CoverError } from "../crypto/errors.ts";
+import { openFallocate } from "../ffi/fallocate.ts";
 import { openLibcrypto } from "../ffi/libcrypto.ts";
 import type { BlockStore } from "../fs/block/store.ts";
 import { Container, type ContainerKeys } from "../fs/container.ts";
@@ -218,7 +219,7 @@ async function openExisting(locator: Locator, access: Access, mode: AccessMode):
   switch (locator.kind) {
     case "file":
       await mustBeFile(locator.path);
-      return await openFileStore(locator.path, mode);
+      return await openFileStore(locator.path, mode, { fallocate: openFallocate() });
     case "remote":
       // The id and the proof of the key are known only once the encryption block is read: see `upgrade`.
       return await openRemoteStore({ ...await remoteOptions(locator.remote, access), mode: "read" });

@@ -36,18 +36,20 @@ export async function createSealer(options: SealerOptions): Promise<Sealer> {
     const spec = { suite, containerId, encryptionKey: encryptionKey.bytes, macKey: macKey.bytes };
     ciphers.set(generation, await engine.cipher(spec));
   }
-  return new KeyedSealer(suite, engine.name, ciphers);
+  return new KeyedSealer(suite, engine, ciphers);
 }
 
 class KeyedSealer implements Sealer {
+  readonly suite: SuiteName;
+  readonly engine: "webcrypto" | "libcrypto";
+  readonly parallel: boolean;
   readonly #ciphers: Map<number, BlockCipher>;
   #disposed = false;
 
-  constructor(
-    readonly suite: SuiteName,
-    readonly engine: "webcrypto" | "libcrypto",
-    ciphers: Map<number, BlockCipher>,
-  ) {
+  constructor(suite: SuiteName, engine: BlockEngine, ciphers: Map<number, BlockCipher>) {
+    this.suite = suite;
+    this.engine = engine.name;
+    this.parallel = engine.parallel ?? false;
     this.#ciphers = ciphers;
   }
 

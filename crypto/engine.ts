@@ -29,6 +29,8 @@ export interface BlockCipher extends Disposable {
 /** Makes ciphers. All engines give the same bytes. */
 export interface BlockEngine {
   readonly name: "webcrypto" | "libcrypto";
+  /** As `Sealer.parallel`; default false. */
+  readonly parallel?: boolean;
   cipher(spec: CipherSpec): BlockCipher | Promise<BlockCipher>;
 }
 

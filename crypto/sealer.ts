@@ -30,6 +30,8 @@ export interface RunIdentity {
 export interface Sealer extends Disposable {
   readonly suite: string;
   readonly engine: "webcrypto" | "libcrypto";
+  /** Long runs whose two buffers lie in shared memory are worked on by other threads. */
+  readonly parallel: boolean;
   /**
    * Seals `plain` (n × 4096 bytes) into `sealed` (n × 4128 bytes), each block under a fresh random IV.
    * Neither buffer may change or be reused before the answer is there.

@@ -1,3 +1,4 @@
+import { BufferPool } from "../fs/block/buffers.ts";
 import { Errno, FsError } from "../fs/errors.ts";
 import {
   type AttributeChanges,
@@ -95,6 +96,7 @@ function refuseSystem(name: Uint8Array): void {
 /** All operations that a mount answers, by their names in `struct fuse_lowlevel_ops`. Locks are left to the kernel. */
 export function operations(context: OperationsContext): Partial<Record<OperationName, Operation>> {
   const { library, filesystem: fs, nodes, receiver, replies } = context;
+  const readBuffers = new BufferPool(REQUEST_BYTES, { shared: true });
   const directories = new Directories({ filesystem: fs, nodes, replies });
   const info = FILE_INFO[library.abi];
   const stat = STAT[Deno.build.arch];
@@ -263,9 +265,16 @@ export function operations(context: OperationsContext): Partial<Record<Operation
     }),
 
     read: operation([NODE, SIZE, OFFSET, POINTER], (request, node, size, offset) => {
-      const bytes = fs.read(nodes.ino(node), position(offset), Number(size));
-      if (bytes instanceof Uint8Array) return replies.bytes(request, bytes);
-      return bytes.then((late) => replies.bytes(request, late));
+      const ino = nodes.ino(node), at = position(offset), length = Number(size), buffer = readBuffers.take();
+      const give = () => readBuffers.give(buffer);
+      let later: Promise<void> | undefined;
+      try {
+        const bytes = fs.read(ino, at, length, length <= buffer.length ? buffer : undefined);
+        if (bytes instanceof Uint8Array) return replies.bytes(request, bytes);
+        return later = bytes.then((late) => replies.bytes(request, late)).finally(give);
+      } finally {
+        if (later === undefined) give();
+      }
     }),
 
     write: operation([NODE, ADDRESS, SIZE, OFFSET, POINTER], (request, node, data, size, offset) => {

@@ -173,7 +173,8 @@ export class Replies {
   }
 
   bytes(request: Request, bytes: Uint8Array): void {
-    this.#fuse.fuse_reply_buf(request.take(), bytes as Uint8Array<ArrayBuffer>, BigInt(bytes.length));
+    const length = BigInt(bytes.length);
+    this.#fuse.fuse_reply_buf(request.take(), bytes as Uint8Array<ArrayBuffer>, length);
   }
 
   written(request: Request, count: number): void {

@@ -50,6 +50,11 @@ export class Committer {
     return this.#failure;
   }
 
+  /** Data could not be written: nothing is committed any more, and the next fsync or close says so. */
+  fail(error: unknown): void {
+    this.#failure ??= error;
+  }
+
   /** Call after each change: sees that it is committed before long. */
   touched(): void {
     if (this.#log.size > RECORD_BEGIN) this.#background();

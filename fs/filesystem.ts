@@ -117,8 +117,17 @@ export interface Filesystem {
   /** Gives references back; an inode without names and references is removed. */
   drop(ino: Ino, count?: number): void;
 
-  /** @returns at most `length` bytes, fewer only at the end of the file. The caller owns them. */
-  read(ino: Ino, offset: FileOffset, length: number): Uint8Array | Promise<Uint8Array>;
+  /**
+   * @param into room for `length` bytes, to be used over and over; left out, memory is allocated
+   * @returns at most `length` bytes, fewer only at the end of the file, which are the caller's. They may lie in `into`,
+   * which is in use until then.
+   */
+  read(
+    ino: Ino,
+    offset: FileOffset,
+    length: number,
+    into?: Uint8Array,
+  ): Uint8Array | Promise<Uint8Array>;
   /** Writes all of `data` (copied before the answer). Clears nothing but times; set-id bits are the kernel's. */
   write(ino: Ino, offset: FileOffset, data: Uint8Array): void | Promise<void>;
   /** `fallocate`: 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE (with or without KEEP_SIZE); else ENOTSUP. */

@@ -1,13 +1,31 @@
 /** Reading of file data: dirty pages over extents over zeros. */
 import { IntegrityError } from "../crypto/errors.ts";
-import { BLOCK } from "../crypto/sealer.ts";
-import { readSealed } from "./block/sealed.ts";
-import type { BlockStore } from "./block/store.ts";
+import { BLOCK, type RunIdentity, SEALED } from "../crypto/sealer.ts";
+import { RUN_BLOCKS, type RunBuffers } from "./block/buffers.ts";
 import type { Container } from "./container.ts";
 import type { CommitNumber, FileOffset, Ino, Position } from "./types.ts";
 import type { WriteBack } from "./write_back.ts";
 
-/** A piece of a file as it lies in the container. */
+/** Where file data is read from. */
+export interface ReadSource {
+  readonly container: Container;
+  /** Undefined for a reader, who has no dirty pages. */
+  readonly dirty: WriteBack | undefined;
+  readonly buffers: RunBuffers;
+  /** Asked when a block does not verify: true if the tables changed, so that reading again may help. */
+  readonly moved: () => Promise<boolean>;
+}
+
+/** What is to be read: `length` bytes from `offset` on, all of them inside the file. */
+export interface ReadRange {
+  readonly ino: Ino;
+  readonly offset: FileOffset;
+  readonly length: number;
+  /** Room for the answer, in shared memory where the sealer works in parallel; left out, memory is allocated. */
+  readonly into?: Uint8Array | undefined;
+}
+
+/** A piece of a file as it lies in the container, at most {@linkcode RUN_BLOCKS} blocks. */
 interface Piece {
   readonly offset: FileOffset;
   readonly length: number;
@@ -19,10 +37,13 @@ interface Piece {
 const ATTEMPTS = 5;
 
 /** The pieces of a range, in order. */
-function piecesOf(container: Container, ino: Ino, offset: FileOffset, length: number): Piece[] {
-  const pieces: Piece[] = [];
+function piecesOf(container: Container, { ino, offset, length }: ReadRange): Piece[] {
+  const pieces: Piece[] = [], most = RUN_BLOCKS * BLOCK;
   container.tables.extents.lookup(ino, offset, length, (offset, length, position, birth) => {
-    pieces.push({ offset, length, position, birth });
+    for (let at = 0; at < length; at += most) {
+      const piece = { offset: offset + at, length: Math.min(most, length - at) };
+      pieces.push({ ...piece, position: position + at / BLOCK, birth });
+    }
   });
   return pieces;
 }
@@ -35,82 +56,145 @@ function same(a: readonly Piece[], b: readonly Piece[]): boolean {
 }
 
 /**
- * Reads `length` bytes, all of them inside the file, from `offset` on.
+ * Reads a range of a file.
  *
- * @param blocks where sealed blocks come from: the store or its cache
- * @param moved asked when a block does not verify: true if the tables changed, so that reading again may help
+ * @returns the bytes; at the beginning of `range.into`, where that is given
  * @throws {IntegrityError} if a block does not verify
  */
-export function readRange(
-  container: Container,
-  dirty: WriteBack | undefined,
-  blocks: Pick<BlockStore, "read">,
-  range: { ino: Ino; offset: FileOffset; length: number },
-  moved: () => Promise<boolean>,
-): Uint8Array | Promise<Uint8Array> {
-  const { ino, offset, length } = range, end = offset + length;
-  const out = new Uint8Array(length);
+export function readRange(source: ReadSource, range: ReadRange): Uint8Array | Promise<Uint8Array> {
+  const { container } = source, out = range.into?.subarray(0, range.length) ?? new Uint8Array(range.length);
   // What is dirty now is copied now: while blocks are read, pages may be flushed and change places.
-  const covered = new Set<number>(), file = dirty?.file(ino);
-  if (file !== undefined) {
-    const first = Math.floor(offset / BLOCK), last = Math.floor((end - 1) / BLOCK);
-    for (let number = first; number <= last; number++) {
-      const page = file.pages.get(number);
-      if (page === undefined) continue;
-      covered.add(number);
-      put(out, offset, page.data, number * BLOCK, BLOCK);
-    }
-    if (covered.size === last - first + 1) return out;
-  }
-  const pieces = piecesOf(container, ino, offset, length);
-  const waits: Promise<void>[] = [];
-  const start = (piece: Piece): void | Promise<void> => {
-    const count = Math.ceil(piece.length / BLOCK),
-      whole = piece.offset >= offset &&
-        piece.length === count * BLOCK && piece.offset + piece.length <= end && covered.size === 0;
-    const target = whole
-      ? out.subarray(piece.offset - offset, piece.offset - offset + piece.length)
-      : new Uint8Array(count * BLOCK);
-    const opening = readSealed(
-      blocks,
-      container.keys.sealer,
-      container.dataIdentity(piece.position, piece.birth),
-      target,
-    );
-    if (whole) return opening;
-    const finish = () => {
-      for (let i = 0; i < count; i++) {
-        const at = piece.offset + i * BLOCK;
-        if (covered.has(at / BLOCK)) continue;
-        const valid = Math.min(BLOCK, piece.offset + piece.length - at);
-        put(out, offset, target.subarray(i * BLOCK, i * BLOCK + valid), at, valid);
-      }
-    };
-    if (opening) return opening.then(finish);
-    finish();
-  };
+  const covered = copyDirty(source, range, out);
+  if (covered === undefined) return out;
+  const pieces = piecesOf(container, range), waits: Promise<void>[] = [];
+  if (range.into) clearHoles(range, pieces, { out, covered });
   try {
     for (const piece of pieces) {
-      const waiting = start(piece);
+      const waiting = readPiece(source, piece, { out, covered, offset: range.offset });
       if (waiting) waits.push(waiting);
     }
   } catch (error) {
     waits.push(Promise.reject(error));
   }
   if (waits.length === 0) return out;
-  return settle(waits).then(() => out, async (error) => {
-    if (!(error instanceof IntegrityError)) throw error;
-    for (let attempt = 1; attempt < ATTEMPTS; attempt++) {
-      const fresh = piecesOf(container, ino, offset, length);
-      if (same(pieces, fresh) && !await moved()) throw error;
-      try {
-        return await readRange(container, dirty, blocks, range, () => Promise.resolve(false));
-      } catch (again) {
-        if (!(again instanceof IntegrityError)) throw again;
-      }
+  return settle(waits).then(() => out, (error) => readAgain(source, range, { pieces, error }));
+}
+
+/** The blocks may have been freed and reused while they were read: then the tables have changed. */
+async function readAgain(
+  source: ReadSource,
+  range: ReadRange,
+  { pieces, error }: { pieces: readonly Piece[]; error: unknown },
+): Promise<Uint8Array> {
+  if (!(error instanceof IntegrityError)) throw error;
+  for (let attempt = 1; attempt < ATTEMPTS; attempt++) {
+    if (same(pieces, piecesOf(source.container, range)) && !await source.moved()) throw error;
+    try {
+      return await readRange({ ...source, moved: () => Promise.resolve(false) }, range);
+    } catch (again) {
+      if (!(again instanceof IntegrityError)) throw again;
     }
+  }
+  throw error;
+}
+
+/** Copies what is dirty of the range. @returns the numbers of these pages, or undefined if that is all of it */
+function copyDirty(
+  { dirty }: ReadSource,
+  { ino, offset, length }: ReadRange,
+  out: Uint8Array,
+): ReadonlySet<number> | undefined {
+  const covered = new Set<number>(), file = dirty?.file(ino);
+  if (file === undefined) return covered;
+  const first = Math.floor(offset / BLOCK), last = Math.floor((offset + length - 1) / BLOCK);
+  for (let number = first; number <= last; number++) {
+    const page = file.pages.get(number);
+    if (page === undefined) continue;
+    covered.add(number);
+    put(out, offset, page.data, number * BLOCK, BLOCK);
+  }
+  return covered.size === last - first + 1 ? undefined : covered;
+}
+
+/** Zeroes what no piece and no dirty page fills of a buffer that was used before. */
+function clearHoles(
+  { offset, length }: ReadRange,
+  pieces: readonly Piece[],
+  { out, covered }: { out: Uint8Array; covered: ReadonlySet<number> },
+): void {
+  const clear = (from: FileOffset, to: FileOffset) => {
+    if (covered.size === 0) return void out.fill(0, from - offset, to - offset);
+    for (let at = from; at < to;) {
+      const number = Math.floor(at / BLOCK), next = Math.min(to, (number + 1) * BLOCK);
+      if (!covered.has(number)) out.fill(0, at - offset, next - offset);
+      at = next;
+    }
+  };
+  let filled = offset;
+  for (const piece of pieces) {
+    if (piece.offset > filled) clear(filled, piece.offset);
+    filled = piece.offset + piece.length;
+  }
+  if (filled < offset + length) clear(filled, offset + length);
+}
+
+/** Reads a piece and puts the part of it that is asked for and not dirty into `out`. */
+function readPiece(
+  source: ReadSource,
+  piece: Piece,
+  to: { out: Uint8Array; covered: ReadonlySet<number>; offset: FileOffset },
+): void | Promise<void> {
+  const { out, covered, offset } = to, count = Math.ceil(piece.length / BLOCK);
+  const identity = source.container.dataIdentity(piece.position, piece.birth);
+  const whole = piece.offset >= offset && piece.length === count * BLOCK && covered.size === 0 &&
+    piece.offset + piece.length <= offset + out.length;
+  if (whole) {
+    const start = piece.offset - offset;
+    return openRun(source, identity, out.subarray(start, start + piece.length));
+  }
+  const { plain } = source.buffers, buffer = plain.take(), target = buffer.subarray(0, count * BLOCK);
+  const finish = () => {
+    for (let i = 0; i < count; i++) {
+      const at = piece.offset + i * BLOCK;
+      if (covered.has(at / BLOCK)) continue;
+      const valid = Math.min(BLOCK, piece.offset + piece.length - at);
+      put(out, offset, target.subarray(i * BLOCK, i * BLOCK + valid), at, valid);
+    }
+  };
+  return using(() => openRun(source, identity, target), finish, () => plain.give(buffer));
+}
+
+/** Reads and opens a run of blocks into `plain`. */
+function openRun(source: ReadSource, run: RunIdentity, plain: Uint8Array): void | Promise<void> {
+  const { container: { store, keys: { sealer } }, buffers } = source;
+  const buffer = buffers.sealed.take(), count = plain.length / BLOCK;
+  return using(
+    () => {
+      const sealed = store.read(run.position, count, buffer.subarray(0, count * SEALED));
+      if (sealed instanceof Promise) return sealed.then((bytes) => sealer.unseal(run, bytes, plain));
+      return sealer.unseal(run, sealed, plain);
+    },
+    () => {},
+    () => buffers.sealed.give(buffer),
+  );
+}
+
+/** Does `work`, then `finish` unless that failed, then `release` in any case; at once where `work` answers at once. */
+function using(
+  work: () => void | Promise<void>,
+  finish: () => void,
+  release: () => void,
+): void | Promise<void> {
+  let later: void | Promise<void>;
+  try {
+    later = work();
+    if (later === undefined) finish();
+  } catch (error) {
+    release();
     throw error;
-  });
+  }
+  if (later) return later.then(finish).finally(release);
+  release();
 }
 
 /** Waits for all, so that nobody writes to a buffer that was given up; then fails if one did. */

@@ -7,6 +7,8 @@ import type { CommitNumber, Position } from "./types.ts";
 
 /** The container grows by a 64th of its size, within these bounds (blocks). */
 const GROW_LEAST = 256, GROW_MOST = 4096;
+/** Growing again within this time takes a larger step, in ms. */
+const GROWTH_SOON = 500;
 /** What stays for commits though everything else is full, besides the next checkpoint: 64 blocks and two chunks. */
 const RESERVE_BASE = 64, RESERVE_CHUNKS = 2;
 /** Blocks of a journal chunk that holds the largest record. */
@@ -24,6 +26,8 @@ export class Space {
   #checkpointBlocks = 0;
   #hint: Position = 0;
   #growing: Promise<void> | undefined;
+  #step = 0;
+  #lastGrowth = -Infinity;
   #full = false;
   #grownTo: number;
   /** Runs that the open commit forgets. */
@@ -90,7 +94,7 @@ export class Space {
       if (this.#growing) await this.#growing;
       else {
         const missing = blocks - this.available;
-        const step = Math.min(GROW_MOST, Math.max(GROW_LEAST, Math.ceil(this.#grownTo / 64)));
+        const step = this.#nextStep();
         this.#growing = this.#reserve(missing, Math.max(missing, step));
         try {
           await this.#growing;
@@ -99,6 +103,14 @@ export class Space {
         }
       }
     }
+  }
+
+  /** A 64th of the size; twice the last step where that is soon used up, as by a stream. */
+  #nextStep(): number {
+    const now = performance.now(), soon = now - this.#lastGrowth < GROWTH_SOON;
+    this.#lastGrowth = now;
+    this.#step = Math.max(GROW_LEAST, Math.ceil(this.#grownTo / 64), soon ? 2 * this.#step : 0);
+    return this.#step = Math.min(GROW_MOST, this.#step);
   }
 
   async #reserve(missing: number, step: number): Promise<void> {

@@ -3,15 +3,22 @@
  * bounded. Data is never overwritten in place: pages are sealed and written to free blocks in long runs, and the
  * tables then point to the new blocks.
  */
-import { BLOCK } from "../crypto/sealer.ts";
-import { writeSealed } from "./block/sealed.ts";
+import { BLOCK, SEALED } from "../crypto/sealer.ts";
+import { RUN_BLOCKS, type RunBuffers } from "./block/buffers.ts";
 import { breathe } from "./clock.ts";
 import type { Container } from "./container.ts";
 import type { ChangeLog } from "./layout/changes.ts";
+import type { Run } from "./layout/superblock.ts";
 import type { FileOffset, Ino } from "./types.ts";
 
 /** How long a flush may hold the event loop, in ms. */
 const SLICE = 4;
+/** Runs that are sealed and written at the same time, where that is done by others. */
+const RUNS_AT_ONCE = 6;
+/** From how many dirty pages of a file on they are written without being asked for. */
+const BEHIND_PAGES = 1024;
+/** Pages whose memory is kept when they are clean. */
+const SPARE_PAGES = 4096;
 
 /** One page of a file that is newer than the container. */
 export class DirtyPage {
@@ -53,16 +60,31 @@ export class DirtyFile {
   }
 }
 
+/** How a {@linkcode WriteBack} works. */
+export interface WriteBackOptions {
+  /** Bytes of dirty data before writers wait. */
+  readonly dirtyBytes: number;
+  readonly buffers: RunBuffers;
+  /** Told when data could not be written, once. */
+  readonly onFailure: (error: unknown) => void;
+}
+
 /** Collects and flushes dirty pages. */
 export class WriteBack {
   readonly #container: Container;
   readonly #log: ChangeLog;
+  readonly #options: WriteBackOptions;
   readonly #files = new Map<Ino, DirtyFile>();
+  readonly #spare: Uint8Array[] = [];
+  /** Writers who wait until there are fewer dirty pages. */
+  #waiting: (() => void)[] = [];
   #pages = 0;
+  #failed = false;
 
-  constructor(container: Container, log: ChangeLog) {
+  constructor(container: Container, log: ChangeLog, options: WriteBackOptions) {
     this.#container = container;
     this.#log = log;
+    this.#options = options;
   }
 
   /** Dirty pages in all. */
@@ -83,6 +105,44 @@ export class WriteBack {
     return this.#files.get(ino)?.fresh ?? 0;
   }
 
+  /** Tells whether so many more dirty pages are within the limit. One write alone always is. */
+  admits(pages: number): boolean {
+    return this.#pages === 0 || (this.#pages + pages) * BLOCK <= this.#options.dirtyBytes;
+  }
+
+  /** Has dirty data written until so many more pages are admitted, or it cannot be written. */
+  async admission(pages: number): Promise<void> {
+    while (!this.admits(pages) && !this.#failed) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#waiting.push(resolve);
+      let under = 0;
+      for (const file of this.#files.values()) {
+        if (under * 2 * BLOCK >= this.#options.dirtyBytes) break;
+        under += file.pages.size;
+        if (file.flushing === undefined) this.#flushBehind(file);
+      }
+      await promise;
+    }
+  }
+
+  #progress(): void {
+    for (const resolve of this.#waiting.splice(0)) resolve();
+  }
+
+  /** Begins to write a file's dirty data if there is much of it. */
+  behind(ino: Ino): void {
+    const file = this.#files.get(ino);
+    if (
+      file !== undefined && file.pages.size >= BEHIND_PAGES && file.flushing === undefined && !this.#failed
+    ) {
+      this.#flushBehind(file);
+    }
+  }
+
+  #flushBehind(file: DirtyFile): void {
+    this.flush(file.ino).catch(() => {}); // `onFailure` was told
+  }
+
   /** The page to write to; made (from `base`, or zeros) if it is not dirty yet. Room must have been ensured. */
   page(ino: Ino, number: number, base: Uint8Array | undefined, fresh: boolean): Uint8Array {
     let file = this.#files.get(ino);
@@ -92,7 +152,7 @@ export class WriteBack {
     }
     let page = file.pages.get(number);
     if (page === undefined) {
-      page = new DirtyPage(base ?? new Uint8Array(BLOCK), fresh);
+      page = new DirtyPage(base ?? this.#spare.pop() ?? new Uint8Array(BLOCK), fresh);
       file.pages.set(number, page);
       if (fresh) file.fresh++;
       this.#pages++;
@@ -117,6 +177,7 @@ export class WriteBack {
     this.#pages--;
     if (!page.flushing) this.#container.space.unpromise(1);
     if (file.pages.size === 0) this.#files.delete(file.ino);
+    if (this.#spare.length < SPARE_PAGES) this.#spare.push(page.data.fill(0));
   }
 
   /** Drops the pages that lie wholly in the byte range. */
@@ -127,6 +188,7 @@ export class WriteBack {
     for (const number of [...file.pages.keys()]) {
       if (number >= first && number < end) this.#remove(file, number);
     }
+    this.#progress();
   }
 
   /** Cuts the file's dirty data at `size`. */
@@ -167,54 +229,88 @@ export class WriteBack {
     file.flushing = this.#flush(file);
     try {
       await file.flushing;
+    } catch (error) {
+      if (!this.#failed) this.#options.onFailure(error);
+      this.#failed = true;
+      throw error;
     } finally {
       file.flushing = undefined;
+      this.#progress();
     }
   }
 
   async #flush(file: DirtyFile): Promise<void> {
-    const numbers = [...file.pages.keys()].sort((a, b) => a - b);
-    const most = this.#container.store.traits.runBlocks;
-    let since = performance.now();
-    for (let at = 0; at < numbers.length;) {
+    const numbers = [...file.pages.keys()].sort((a, b) => a - b), under = new Set<Promise<void>>();
+    const most = Math.min(RUN_BLOCKS, this.#container.store.traits.runBlocks);
+    let since = performance.now(), failure: { readonly error: unknown } | undefined;
+    for (let at = 0; at < numbers.length && failure === undefined;) {
       const first = numbers[at]!;
       let count = 1;
       while (at + count < numbers.length && count < most && numbers[at + count] === first + count) count++;
       at += count;
-      const writing = this.#writeRun(file, first, count);
-      if (writing) await writing;
+      const failed = (error: unknown) => failure ??= { error };
+      try {
+        for (const writing of this.#writePages(file, first, first + count)) {
+          const settled: Promise<void> = writing.catch(failed).then(() => void under.delete(settled));
+          under.add(settled);
+        }
+      } catch (error) {
+        failed(error);
+      }
+      if (under.size >= RUNS_AT_ONCE) await Promise.race(under);
       if (performance.now() - since > SLICE) {
         await breathe();
         since = performance.now();
       }
     }
+    await Promise.all(under);
+    if (failure) throw failure.error;
   }
 
-  /** Writes the pages `first` to `first + count - 1`, as far as they are still there. */
-  #writeRun(file: DirtyFile, first: number, count: number): void | Promise<void> {
-    let present = 0;
-    while (present < count && file.pages.has(first + present)) present++;
-    if (present === 0) return;
+  /** Writes the pages from `first` to before `end`, as far as they are still there. @returns what is not done yet */
+  #writePages(file: DirtyFile, first: number, end: number): Promise<void>[] {
     const writes: Promise<void>[] = [];
-    let number = first;
-    for (const run of this.#container.space.take(present)) {
-      const plain = new Uint8Array(run.count * BLOCK), pages: DirtyPage[] = [];
-      for (let i = 0; i < run.count; i++) {
-        const page = file.pages.get(number + i)!;
-        plain.set(page.data, i * BLOCK);
-        page.flushing = true;
-        pages.push(page);
+    for (let number = first; number < end;) {
+      let present = 0;
+      while (number + present < end && file.pages.has(number + present)) present++;
+      for (const run of present > 0 ? this.#container.space.take(present) : []) {
+        const writing = this.#writeRun(file, number, run);
+        if (writing) writes.push(writing);
+        number += run.count;
       }
-      const birth = this.#container.openCommit, start = number;
-      number += run.count;
-      const identity = this.#container.dataIdentity(run.position, birth);
-      const done = () => this.#written(file, start, pages, run.position, birth);
-      this.#container.dataWritten();
-      const writing = writeSealed(this.#container.store, this.#container.keys.sealer, identity, plain);
-      if (writing) writes.push(writing.then(done));
-      else done();
+      while (number < end && !file.pages.has(number)) number++;
     }
-    if (writes.length > 0) return Promise.all(writes).then(() => {});
+    return writes;
+  }
+
+  /** Seals the pages from `first` on and writes them to a run of blocks. */
+  #writeRun(file: DirtyFile, first: number, run: Run): void | Promise<void> {
+    const { store, keys: { sealer }, openCommit: birth } = this.#container, { buffers } = this.#options;
+    const plainBuffer = buffers.plain.take(), plain = plainBuffer.subarray(0, run.count * BLOCK);
+    const pages: DirtyPage[] = [];
+    for (let i = 0; i < run.count; i++) {
+      const page = file.pages.get(first + i)!;
+      plain.set(page.data, i * BLOCK);
+      page.flushing = true;
+      pages.push(page);
+    }
+    const { keepsWrites } = store.traits, bytes = run.count * SEALED;
+    const sealedBuffer = keepsWrites ? undefined : buffers.sealed.take();
+    const sealed = sealedBuffer?.subarray(0, bytes) ?? buffers.sealed.fresh(bytes);
+    const done = () => {
+      if (sealedBuffer) buffers.sealed.give(sealedBuffer);
+      this.#written(file, first, pages, run.position, birth);
+    };
+    this.#container.dataWritten();
+    const sealing = sealer.seal(this.#container.dataIdentity(run.position, birth), plain, sealed);
+    const write = () => {
+      buffers.plain.give(plainBuffer);
+      return store.write(run.position, sealed);
+    };
+    if (sealing) return sealing.then(write).then(done);
+    const writing = write();
+    if (writing) return writing.then(done);
+    done();
   }
 
   /** The blocks are written: those whose pages have not changed meanwhile become the file's. */
@@ -248,5 +344,6 @@ export class WriteBack {
       log.inode(file.ino);
       i += count;
     }
+    this.#progress();
   }
 }

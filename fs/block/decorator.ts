@@ -13,8 +13,8 @@ export class StoreDecorator implements BlockStore {
     return this.base.traits;
   }
 
-  read(position: Position, count: number): Uint8Array | Promise<Uint8Array> {
-    return this.base.read(position, count);
+  read(position: Position, count: number, into?: Uint8Array): Uint8Array | Promise<Uint8Array> {
+    return this.base.read(position, count, into);
   }
 
   write(position: Position, bytes: Uint8Array): Promise<void> | void {

@@ -69,9 +69,9 @@ export class FaultStore extends StoreDecorator {
     this.#pending ??= fault.error;
   }
 
-  override read(position: Position, count: number): Uint8Array | Promise<Uint8Array> {
+  override read(position: Position, count: number, into?: Uint8Array): Uint8Array | Promise<Uint8Array> {
     const fault = this.#due("read");
-    return fault ? Promise.reject(fault.error) : super.read(position, count);
+    return fault ? Promise.reject(fault.error) : super.read(position, count, into);
   }
 
   override write(position: Position, bytes: Uint8Array): Promise<void> | void {

@@ -3,7 +3,7 @@ import { SEALED } from "../../crypto/sealer.ts";
 import type { Position } from "../types.ts";
 import { blocksOf } from "./byte_layout.ts";
 import { StoreDecorator } from "./decorator.ts";
-import type { BlockStore, HeaderRegion } from "./store.ts";
+import type { BlockStore, HeaderRegion, StoreTraits } from "./store.ts";
 
 /** Something that was done to a store. Bytes are copies, taken at the call. */
 export type StoreEvent =
@@ -67,6 +67,11 @@ export class RecordingStore extends StoreDecorator implements Recording {
   /** What was recorded so far; its length is the number of a moment: a crash there has seen so many events. */
   get events(): readonly StoreEvent[] {
     return this.#events;
+  }
+
+  /** Callers are held to the stricter rule, whatever the store below does with their buffers. */
+  override get traits(): StoreTraits {
+    return { ...super.traits, keepsWrites: true };
   }
 
   #lend(bytes: Uint8Array): Uint8Array {

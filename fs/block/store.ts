@@ -6,6 +6,8 @@ export interface StoreTraits {
   readonly atomicFlush: boolean;
   /** {@linkcode BlockStore.reserve} makes room that later writes cannot lack. */
   readonly preallocates: boolean;
+  /** The bytes of a write may be needed until the flush that covers it; else they are free once it has answered. */
+  readonly keepsWrites: boolean;
   /** How many blocks one read or write should carry to be efficient. */
   readonly runBlocks: number;
   /** How long a commit may wait for more, in seconds, when nobody asks for durability. */
@@ -37,11 +39,13 @@ export interface BlockStore extends AsyncDisposable {
    * Reads `count` blocks from `position`; sees writes that are not flushed yet. The answer is `count × 4128` bytes,
    * owned by the caller (it may be a view on a larger buffer, but nobody writes to it any more). What was never
    * written, and what lies past the end, reads as zeros or undefined bytes, never as an error. May be repeated.
+   *
+   * @param into may be used for the answer, which may be in other memory all the same
    */
-  read(position: Position, count: number): Uint8Array | Promise<Uint8Array>;
+  read(position: Position, count: number, into?: Uint8Array): Uint8Array | Promise<Uint8Array>;
   /**
    * Writes `bytes` (n × 4128) from `position`. May be buffered: `bytes` belongs to the store until the flush that
-   * covers it has resolved. A promise, where one is returned, is back-pressure and not durability.
+   * covers it has resolved, or until this has answered where the store does not keep writes. A promise, where one is returned, is back-pressure and not durability.
    */
   write(position: Position, bytes: Uint8Array): Promise<void> | void;
   /** Says that these blocks are no longer needed, ordered like a write; call it only once that is durable. */

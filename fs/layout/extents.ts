@@ -67,6 +67,15 @@ export class ExtentTable {
     }
   }
 
+  /** Tells whether the block at `offset` (a multiple of 4096) is mapped. */
+  maps(ino: Ino, offset: FileOffset): boolean {
+    let found = false;
+    this.lookup(ino, offset, BLOCK, () => {
+      found = true;
+    });
+    return found;
+  }
+
   /** Visits the extents of a file, whole and in order. */
   each(ino: Ino, visit: ExtentVisitor): void {
     this.lookup(ino, 0, Infinity, visit);

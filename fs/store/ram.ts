@@ -1,7 +1,13 @@
 /** A store in memory: gone with the object. */
 import { SEALED } from "../../crypto/sealer.ts";
 import { blockOffset, BLOCKS_AT, blocksIn, blocksOf, HEADER_AT } from "../block/byte_layout.ts";
-import { type BlockStore, HEADER_BYTES, type HeaderRegion, type StoreSpace } from "../block/store.ts";
+import {
+  type BlockStore,
+  HEADER_BYTES,
+  type HeaderRegion,
+  type StoreSpace,
+  type StoreTraits,
+} from "../block/store.ts";
 import { Broken, FsError } from "../errors.ts";
 import type { Position } from "../types.ts";
 
@@ -14,7 +20,13 @@ const COPIES = [0, 1] as const, REGIONS = ["key", "super"] as const;
  * what it holds, so that it can be used again.
  */
 export class RamStore implements BlockStore {
-  readonly traits = { atomicFlush: false, preallocates: true, runBlocks: 256, commitSeconds: 5 };
+  readonly traits: StoreTraits = {
+    atomicFlush: false,
+    preallocates: true,
+    keepsWrites: false,
+    runBlocks: 256,
+    commitSeconds: 5,
+  };
   readonly #pieces = new Map<number, Uint8Array>();
   readonly #headers = new Map<string, Uint8Array>();
   readonly #quota: number;
@@ -55,11 +67,12 @@ export class RamStore implements BlockStore {
     return image;
   }
 
-  read(position: Position, count: number): Uint8Array {
-    const out = new Uint8Array(count * SEALED);
+  read(position: Position, count: number, into?: Uint8Array): Uint8Array {
+    const out = into?.subarray(0, count * SEALED) ?? new Uint8Array(count * SEALED);
     this.#each(position, count, (piece, from, blocks, at) => {
       const bytes = this.#pieces.get(piece);
       if (bytes) out.set(bytes.subarray(from * SEALED, (from + blocks) * SEALED), at * SEALED);
+      else if (into) out.fill(0, at * SEALED, (at + blocks) * SEALED);
     });
     return out;
   }

@@ -76,6 +76,7 @@ export class RemoteStore implements BlockStore {
   readonly traits: StoreTraits = {
     atomicFlush: false,
     preallocates: true,
+    keepsWrites: true,
     runBlocks: WRITE_RUN,
     commitSeconds: 5,
   };

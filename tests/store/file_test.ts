@@ -168,7 +168,7 @@ Deno.test("reserving makes room that a full disk cannot take back", strict, asyn
   assert.equal((await Deno.stat(path)).size, BLOCK0);
 });
 
-Deno.test("fallocate is used where it works, and zeros are written where it does not", strict, async () => {
+Deno.test("fallocate is used for large growth where it works; else zeros are written", strict, async () => {
   await using folder = temporaryFolder();
   const calls: [number, number][] = [];
   const works = (fd: number, offset: number, length: number) => {
@@ -180,7 +180,9 @@ Deno.test("fallocate is used where it works, and zeros are written where it does
     await store.reserve(1000);
     assert.equal(await store.size(), 1000);
     await store.reserve(1001);
-    assert.deepEqual(calls, [[0, maxBytes(1000)], [maxBytes(1000), SEALED]]);
+    await store.reserve(2001);
+    assert.deepEqual(calls, [[0, maxBytes(1000)], [maxBytes(1001), 1000 * SEALED]]);
+    assert.equal((await Deno.stat(join(folder.path, "a"))).size, maxBytes(2001));
   }
   let asked = 0;
   const fallocate = () => {
@@ -189,8 +191,8 @@ Deno.test("fallocate is used where it works, and zeros are written where it does
   };
   await using store = await openFileStore(join(folder.path, "b"), "create", { fallocate });
   await store.reserve(1000);
-  await store.reserve(1001);
-  assert.equal((await Deno.stat(join(folder.path, "b"))).size, maxBytes(1001));
+  await store.reserve(2000);
+  assert.equal((await Deno.stat(join(folder.path, "b"))).size, maxBytes(2000));
   assert.equal(asked, 1);
 });
 
@@ -205,7 +207,7 @@ for (const code of ["ENOSPC", "EDQUOT"] as const) {
       },
     });
     await store.write(0, sealedBlocks(3, 1));
-    await assert.rejects(store.reserve(100), (e) => e instanceof FsError && e.code === code);
+    await assert.rejects(store.reserve(1000), (e) => e instanceof FsError && e.code === code);
     assert.equal((await Deno.stat(path)).size, maxBytes(3));
     await store.write(3, sealedBlocks(1, 2));
     await store.flush();
