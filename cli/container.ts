@@ -24,9 +24,7 @@ import { Container, type ContainerKeys } from "../fs/container.ts";
 import { openFileStore } from "../fs/store/file.ts";
 import { openRemoteStore, RemoteStore, type RemoteStoreOptions } from "../fs/store/remote.ts";
 import { Volume, type VolumeOptions } from "../fs/volume.ts";
-import { KnownServers } from "../net/known_servers.ts";
-import type { RemoteLocator } from "../net/locator.ts";
-import { parseFingerprint } from "../net/text.ts";
+import { type AcquaintanceOptions, KnownServers, parseFingerprint, type RemoteLocator } from "../net/mod.ts";
 import { chooseLocator, type Locator, locatorName } from "./locator.ts";
 import type { Access } from "./options.ts";
 import { printError } from "./output.ts";
@@ -246,25 +244,42 @@ async function mustBeFile(path: string): Promise<void> {
   throw new CoverError("no-container", `There is no container at "${path}": it is a directory`);
 }
 
-/** How to reach a server: trust, token, and what a person is asked and told. */
-export async function remoteOptions(
-  remote: RemoteLocator,
-  access: Access,
-): Promise<Omit<RemoteStoreOptions, "mode">> {
-  const path = knownServersPath(), { host, port, name, token } = remote;
+/** How to come to know a server: trust, token, and what a person is asked. */
+export async function serverOptions(remote: RemoteLocator, access: Access): Promise<AcquaintanceOptions> {
+  const path = knownServersPath(), { host, token } = remote;
   return {
-    host,
-    port,
-    container: name,
     token,
     fingerprint: access.fingerprint === undefined ? remote.fingerprint : parseFingerprint(access.fingerprint),
     ca: access.ca === undefined
       ? undefined
       : access.ca === "system"
       ? true
-      : [await readFile(access.ca, "utf8")],
+      : [await readAuthorities(access.ca)],
     known: path === undefined ? undefined : new KnownServers(path),
     onUnknownServer: askAboutServer(host),
+  };
+}
+
+async function readAuthorities(path: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (cause) {
+    const reason = (cause as { code?: string }).code ?? "unreadable";
+    throw new CoverError("usage", `Cannot read the authorities "${path}": ${reason}`, { cause });
+  }
+}
+
+/** How to open a container on a server; a person is told when the connection is cut. */
+export async function remoteOptions(
+  remote: RemoteLocator,
+  access: Access,
+): Promise<Omit<RemoteStoreOptions, "mode">> {
+  const { host, port, name } = remote;
+  return {
+    ...await serverOptions(remote, access),
+    host,
+    port,
+    container: name,
     onConnection: (state, reason) =>
       printError(`coverfs: connection to ${host} ${state}${reason ? `: ${reason.message}` : ""}`),
   };

@@ -2,9 +2,18 @@
  * The network: protocol, server, client connection and trust. The wire format is docs/protocol.md. The store that
  * works over it is `fs/store/remote.ts`.
  */
+export {
+  type Acquaintance,
+  type AcquaintanceOptions,
+  CONNECT_SECONDS,
+  listContainers,
+  meetServer,
+  rememberServer,
+} from "./acquaintance.ts";
 export { Connection, type ConnectOptions, type RemoteContainer } from "./connection.ts";
 export { formatAddress, formatLink, parseLocatorUrl, type RemoteLocator } from "./locator.ts";
 export { type KnownServer, KnownServers } from "./known_servers.ts";
+export { limited } from "./limited.ts";
 export {
   Access,
   DEFAULT_CONTAINER,

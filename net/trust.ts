@@ -3,6 +3,7 @@ import { isIP } from "node:net";
 import * as tls from "node:tls";
 import { base64url } from "../crypto/bytes.ts";
 import { CoverError } from "../crypto/errors.ts";
+import { errorCode } from "./atomic_file.ts";
 import { isOwnName, toPem } from "./certificate.ts";
 import type { KnownServers } from "./known_servers.ts";
 import { formatAddress } from "./locator.ts";
@@ -42,10 +43,25 @@ export interface Dialled {
   readonly certificateHash: Uint8Array<ArrayBuffer>;
 }
 
+/** What the system's errors say of a server, in words. */
+const UNREACHABLE: Readonly<Record<string, string>> = {
+  ECONNREFUSED: "nothing listens at that port",
+  ENOTFOUND: "there is no such host",
+  EAI_AGAIN: "the host's name cannot be looked up now",
+  EHOSTUNREACH: "there is no way to that host",
+  ENETUNREACH: "there is no way to that network",
+};
+
 /** An address that gave no answer. */
 export function noConnection(address: ServerAddress, cause: unknown): CoverError {
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  return new CoverError("no-connection", `Cannot reach ${formatAddress(address)}: ${reason}`, { cause });
+  const words = UNREACHABLE[errorCode(cause) ?? ""];
+  const reason = words ?? (cause instanceof Error ? cause.message : String(cause));
+  return new CoverError("no-connection", `Cannot reach ${formatAddress(address)}: ${reason}`, {
+    cause,
+    ...(words === undefined
+      ? {}
+      : { hint: "See that host and port are right and that coverfs serve runs there" }),
+  });
 }
 
 function changedIdentity(address: ServerAddress, cause?: unknown): CoverError {

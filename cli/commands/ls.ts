@@ -1,3 +1,4 @@
+import { CoverError } from "../../crypto/errors.ts";
 import type { Filesystem } from "../../fs/filesystem.ts";
 import { type Ino, S_IFLNK, S_IFMT } from "../../fs/types.ts";
 import { withVolume } from "../container.ts";
@@ -15,6 +16,7 @@ import {
   writeOut,
 } from "../output.ts";
 import { isDirectory, joinPath, resolve } from "../paths.ts";
+import { namesServer, printContainers } from "../server_listing.ts";
 
 interface Listed {
   readonly name: Uint8Array;
@@ -26,15 +28,19 @@ const utf8 = (text: string) => new TextEncoder().encode(text);
 
 /** `coverfs ls`: lists directories. */
 export const lsCommand = () =>
-  readingCommand("ls", "coverfs ls -l /notes\ncoverfs ls -c container --json -R /")
-    .description("list directories of a container")
-    .argument("[PATH...]", "what to list; / if left out")
+  readingCommand("ls", "coverfs ls -l /notes\ncoverfs ls -c container --json -R /\ncoverfs ls coverfs://host")
+    .description("list directories of a container, or the containers of a server")
+    .argument("[PATH...]", "what to list; / if left out; coverfs://HOST[:PORT] lists containers")
     .option("-l, --long", "one entry a line with mode, links, owner, size and time")
     .option("-a, --all", "names that begin with a dot too")
     .option("-R, --recursive", "directories below too")
     .option("--json", "print an array of objects")
     .action(async (given, options) => {
       const paths = given.length > 0 ? given : ["/"];
+      if (paths.some(namesServer)) {
+        if (paths.length > 1) throw new CoverError("usage", "Cannot list a server beside anything else");
+        return await printContainers(paths[0]!, options, options);
+      }
       await withVolume(options, { mode: "read" }, (volume) => {
         const lister = new Lister(volume, options);
         const done = forEachItem(paths, (path) => lister.list(path, paths.length > 1));

@@ -2,15 +2,16 @@
 import { CoverError } from "../../crypto/errors.ts";
 import { SEALED } from "../../crypto/sealer.ts";
 import {
+  CONNECT_SECONDS,
   type Connection,
   FieldReader,
   FieldWriter,
-  formatAddress,
-  identifyServer,
   MAX_RUN,
+  meetServer,
   NO_QUOTA,
   Notice,
   Op,
+  rememberServer,
   StatusError,
 } from "../../net/mod.ts";
 import {
@@ -21,7 +22,7 @@ import {
   type StoreTraits,
 } from "../block/store.ts";
 import { Broken, Fenced, FsError } from "../errors.ts";
-import { type ContainerState, limited, RemoteLink, type WriterClaim } from "./remote_link.ts";
+import { type ContainerState, RemoteLink, type WriterClaim } from "./remote_link.ts";
 import { claimOf, type RemoteStoreOptions } from "./remote_options.ts";
 import { entryBytes, type LogEntry, type Overlay, UnflushedLog } from "./remote_log.ts";
 
@@ -40,29 +41,13 @@ const REGION: Readonly<Record<HeaderRegion, 0 | 1>> = { key: 0, super: 1 };
  * writer), "usage" (name, or "create" of a container that exists), "unsupported"
  */
 export async function openRemoteStore(options: RemoteStoreOptions): Promise<RemoteStore> {
-  const { host, port, mode, known } = options;
-  const address = { host, port };
-  const token = options.token ?? (await known?.find(address))?.token;
-  if (token === undefined) {
-    throw new CoverError("refused", `No token is known for ${formatAddress(address)}`, {
-      hint: "Use the link that the server printed once; it is remembered then",
-    });
-  }
-  const connectSeconds = options.connectSeconds ?? 15;
-  const never = new AbortController().signal;
-  const identity = await limited(
-    connectSeconds,
-    never,
-    (signal) => identifyServer(address, { ...options, signal }),
-  );
-  const { container } = options;
-  const store = new RemoteStore(options, { address, identity, token, container, connectSeconds });
+  const { host, port, mode, container } = options;
+  const server = await meetServer({ host, port }, options);
+  const connectSeconds = options.connectSeconds ?? CONNECT_SECONDS;
+  const store = new RemoteStore(options, { ...server, container, connectSeconds });
   try {
     await store.start(mode === "create" ? claimOf(options) : undefined);
-    await known?.remember(
-      address,
-      identity.kind === "pinned" ? { token, fingerprint: identity.fingerprint } : { token },
-    );
+    await rememberServer(server, options);
     if (mode === "write") await store.upgrade({ ...claimOf(options), takeover: options.takeover });
     return store;
   } catch (error) {

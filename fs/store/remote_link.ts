@@ -7,6 +7,7 @@ import {
   FieldWriter,
   formatAddress,
   LeaseFlag,
+  limited,
   Notice,
   Op,
   type Prover,
@@ -65,28 +66,6 @@ const FINAL: ReadonlySet<string> = new Set([
 ]);
 /** Longest pause between two attempts, in milliseconds. */
 const LONGEST_PAUSE = 5000;
-
-/** Runs `action` with a signal that fires after `seconds`, or with `outer`. */
-export async function limited<T>(
-  seconds: number,
-  outer: AbortSignal,
-  action: (signal: AbortSignal) => Promise<T>,
-): Promise<T> {
-  const controller = new AbortController();
-  const pass = () => controller.abort(outer.reason);
-  if (outer.aborted) pass();
-  outer.addEventListener("abort", pass, { once: true });
-  const timer = setTimeout(
-    () => controller.abort(new Error(`no answer within ${seconds} s`)),
-    seconds * 1000,
-  );
-  try {
-    return await action(controller.signal);
-  } finally {
-    clearTimeout(timer);
-    outer.removeEventListener("abort", pass);
-  }
-}
 
 /** A container on a server, reachable as long as the server is. */
 export class RemoteLink {

@@ -1,19 +1,17 @@
 /** How to open a store on a server. */
 import { CoverError } from "../../crypto/errors.ts";
-import type { Prover, TrustOptions } from "../../net/mod.ts";
+import type { AcquaintanceOptions, Prover } from "../../net/mod.ts";
 import type { StoreMode } from "../block/store.ts";
 import type { WriterClaim } from "./remote_link.ts";
 
 /** How to open a store on a server. */
-export interface RemoteStoreOptions extends TrustOptions {
+export interface RemoteStoreOptions extends AcquaintanceOptions {
   /** Host name or address, IPv6 without brackets. */
   readonly host: string;
   readonly port: number;
   /** Name of the container there. */
   readonly container: string;
   readonly mode: StoreMode;
-  /** Secret, base64url; without one the token that `known` has for the server is used. */
-  readonly token?: string | undefined;
   /** For "write" and "create": the writer session's id, 16 random bytes. */
   readonly session?: Uint8Array | undefined;
   /** For "write" and "create": the container's id, 16 bytes. */
@@ -26,8 +24,6 @@ export interface RemoteStoreOptions extends TrustOptions {
   readonly waitSeconds?: number | undefined;
   /** How long the server may be away with writes outstanding, in seconds; default 300. Then the store is broken. */
   readonly outageSeconds?: number | undefined;
-  /** Time for one attempt to connect, in seconds; default 15. */
-  readonly connectSeconds?: number | undefined;
   /** Keep-alive period, in seconds; default 10. */
   readonly pingSeconds?: number | undefined;
   /** Another writer wants the lease: commit, then close or go on reading; the server waits a few seconds. */
