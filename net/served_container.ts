@@ -237,7 +237,7 @@ export class ServedContainer {
         this.#backing = undefined;
         await backing.close();
         await this.#root.remove(this.name);
-      })
+      }, { evenBroken: true })
     );
   }
 

@@ -65,6 +65,7 @@ export async function openFileStore(
     return new FileStore(fd, { path, lock, ...options });
   } catch (error) {
     fs.closeSync(fd);
+    if (mode === "create") fs.rmSync(path, { force: true });
     throw error;
   }
 }
@@ -136,11 +137,18 @@ function codeOf(error: unknown): string | undefined {
   return typeof code === "string" ? code : undefined;
 }
 
+/** What a disk answers now and then, in words. */
+const WORDS: Readonly<Record<string, string>> = {
+  ENOSPC: "no space left on the disk",
+  EDQUOT: "the quota on that disk is used up",
+  EIO: "the disk failed (EIO)",
+};
+
 /** A system error as errno; EIO where it has a name that the filesystem does not know. */
 function asFsError(error: unknown, message: string): FsError {
   if (error instanceof FsError) return error;
-  const code = codeOf(error) ?? "EIO";
-  return new FsError(code in Errno ? code as ErrnoName : "EIO", `${message}: ${code}`, { cause: error });
+  const code = codeOf(error) ?? "EIO", words = WORDS[code] ?? code;
+  return new FsError(code in Errno ? code as ErrnoName : "EIO", `${message}: ${words}`, { cause: error });
 }
 
 function isRoomError(error: FsError): boolean {
@@ -471,13 +479,17 @@ export class FileStore implements BlockStore {
 
   // ---- the end ----
 
-  /** Deletes the file, for a container that could not be made whole. Nothing can be written afterwards. */
+  /**
+   * Deletes the file, for a container that could not be made whole; also after a write or a flush has failed. Nothing
+   * can be written afterwards. A file that has taken its name meanwhile stays.
+   */
   // deno-lint-ignore require-await
   async remove(): Promise<void> {
-    const refusal = this.#refusal();
-    if (refusal) throw refusal;
-    this.#failure = new Broken("The container was removed");
-    fs.unlinkSync(this.#path);
+    if (this.#lock === undefined) throw new FsError("EROFS", "The store is open to read");
+    if (this.#closing) throw new Broken("The store is closed");
+    this.#failure ??= new Broken("The container was removed");
+    const { dev, ino } = fs.fstatSync(this.#fd), there = fs.lstatSync(this.#path);
+    if (there.dev === dev && there.ino === ino) fs.unlinkSync(this.#path);
   }
 
   close(): Promise<void> {

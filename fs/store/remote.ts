@@ -83,6 +83,8 @@ export class RemoteStore implements BlockStore {
   /** Failures of the server since the last flush that succeeded. */
   #faults = 0;
   #wasCut = false;
+  /** This store itself ends its connection, which is nothing to tell a person. */
+  #cutting = false;
   #outage: ReturnType<typeof setTimeout> | undefined;
   #pressed: { resolve: () => void; reject: (error: unknown) => void }[] = [];
 
@@ -364,7 +366,7 @@ export class RemoteStore implements BlockStore {
     }
     switch (error.status) {
       case "fenced":
-        this.#link.disclaim();
+        this.#link.forfeit();
         return this.#fail(new Fenced("Another writer has taken the container over", { cause: error }));
       case "failure":
         if (++this.#faults > MAX_FAULTS) break;
@@ -397,9 +399,10 @@ export class RemoteStore implements BlockStore {
 
   #down(reason: CoverError): void {
     this.#writer = undefined;
-    this.#wasCut = true;
     if (this.#log.length > 0) this.#startOutage();
-    this.#options.onConnection?.("cut", reason);
+    this.#wasCut ||= !this.#cutting;
+    if (!this.#cutting) this.#options.onConnection?.("cut", reason);
+    this.#cutting = false;
   }
 
   /** From now on the server has a bounded time to come back before what was written is given up. */
@@ -426,7 +429,10 @@ export class RemoteStore implements BlockStore {
     if (this.#failure !== undefined || !this.#writing) return;
     this.#failure = failure;
     // The caller may use its buffers again once it was told, so nothing of them may leave any more.
-    if (this.#writer !== undefined && this.#inFlight.requests > 0) this.#link.drop(this.#writer);
+    if (this.#writer !== undefined && this.#inFlight.requests > 0) {
+      this.#cutting = !this.#writer.isEnded;
+      this.#link.drop(this.#writer);
+    }
     this.#writer = undefined;
     this.#link.disclaim();
     clearTimeout(this.#outage);
@@ -444,16 +450,22 @@ export class RemoteStore implements BlockStore {
   }
 
   /**
-   * Deletes the container from the server, if this store holds its lease and its token has the role `create`.
-   * Nothing can be written afterwards.
+   * Deletes the container from the server, if this store holds its lease and its token has the role `create`; also
+   * after a write or a flush has failed. Nothing can be written afterwards.
    *
    * @throws {CoverError} "refused", "no-connection"; {Fenced}
    */
   async remove(): Promise<void> {
-    const refusal = this.#refusal();
-    if (refusal !== undefined) throw refusal;
-    const connection = await this.#link.ready(this.#waitMilliseconds);
-    await connection.request(Op.remove, undefined, { bulk: true });
+    if (!this.#writing) throw new FsError("EROFS", "The store is open to read");
+    if (this.#failure instanceof Fenced) throw this.#failure;
+    await this.#link.whileHolding(
+      this.#waitMilliseconds / 1000,
+      (connection) => connection.request(Op.remove, undefined, { bulk: true }),
+    ).catch((error) => {
+      // A cut came between the deed and the answer.
+      if (!(error instanceof CoverError && error.kind === "no-container")) throw error;
+    });
+    this.#link.forfeit();
     this.#fail(new Broken("The container was removed"));
   }
 
@@ -461,9 +473,8 @@ export class RemoteStore implements BlockStore {
     if (!this.#closed) {
       this.#closed = true;
       clearTimeout(this.#outage);
-      const closing = this.#link.close();
       this.#failure ??= new Broken("The store is closed");
-      await closing;
+      await this.#link.close();
       this.#writer = undefined;
       this.#giveUp(this.#failure);
     }

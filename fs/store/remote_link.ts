@@ -66,6 +66,8 @@ const FINAL: ReadonlySet<string> = new Set([
 ]);
 /** Longest pause between two attempts, in milliseconds. */
 const LONGEST_PAUSE = 5000;
+/** How long the end waits for the server to take the lease back, in seconds. */
+const RELEASE_SECONDS = 2;
 
 /** A container on a server, reachable as long as the server is. */
 export class RemoteLink {
@@ -74,12 +76,17 @@ export class RemoteLink {
   readonly #stop = new AbortController();
   readonly #waiting = new Set<(connection: Connection | CoverError) => void>();
   #connection: Connection | undefined;
+  /** The lease is held by the present connection. */
   #granted = false;
+  /** Each new connection takes the lease back with it. */
   #claim: WriterClaim | undefined;
+  /** The lease is on record for this claim, as far as is known: to be given back at the end. */
+  #held: WriterClaim | undefined;
   #containerId: string | undefined;
   #failure: CoverError | undefined;
   #lastError: unknown;
   #reconnecting: Promise<void> = Promise.resolve();
+  #closing: Promise<void> | undefined;
   #framesBefore = 0;
 
   constructor(options: LinkOptions, events: LinkEvents) {
@@ -99,7 +106,7 @@ export class RemoteLink {
   /** Makes the first connection; rejects where later ones would be tried again. */
   async open(creation?: WriterClaim): Promise<Connection> {
     const made = await this.#establish(creation);
-    this.#claim = creation;
+    this.#claim = this.#held = creation;
     this.#adopt(made);
     return made.connection;
   }
@@ -113,15 +120,47 @@ export class RemoteLink {
     const connection = this.#connection;
     if (connection === undefined) throw this.#unreachable();
     const state = await this.#lease(connection, claim, takeover ? LeaseFlag.takeover : 0);
+    this.#held = claim;
     if (this.#connection !== connection) throw this.#unreachable();
     this.#claim = claim;
     this.#granted = true;
     return state;
   }
 
-  /** Writes no more: later connections are made for reading. */
+  /** Writes no more: later connections are made for reading. The lease is given back at the end. */
   disclaim(): void {
     this.#claim = undefined;
+  }
+
+  /** The lease is gone: another writer was granted, or there is no container any more. */
+  forfeit(): void {
+    this.#claim = this.#held = undefined;
+    this.#granted = false;
+  }
+
+  /**
+   * Runs a request on a connection that holds the lease, taking it back first where the connection was made anew.
+   *
+   * @throws {CoverError} "no-connection" after `seconds`; {StatusError} "fenced" if another writer was granted since
+   */
+  async whileHolding<T>(seconds: number, request: (connection: Connection) => Promise<T>): Promise<T> {
+    return await limited(seconds, this.#stop.signal, async (signal) => {
+      for (;;) {
+        const connection = await this.ready(seconds * 1000), held = this.#held;
+        if (held === undefined) throw new CoverError("busy", "The lease is not held");
+        const abort = () => void connection.close();
+        signal.addEventListener("abort", abort, { once: true });
+        try {
+          if (!this.#granted) await this.#lease(connection, held, LeaseFlag.resume);
+          return await request(connection);
+        } catch (error) {
+          if (!connection.isEnded || signal.aborted) throw error;
+          await connection.ended; // cut: the next one is waited for
+        } finally {
+          signal.removeEventListener("abort", abort);
+        }
+      }
+    });
   }
 
   /** Ends this connection as if it had been cut. */
@@ -151,21 +190,26 @@ export class RemoteLink {
       new CoverError("no-connection", `No connection to ${where}`, { cause: this.#lastError });
   }
 
-  /** Gives the lease back, where it is held, and ends everything. May be called twice. */
-  async close(): Promise<void> {
-    const connection = this.#connection;
-    if (this.#failure === undefined) {
-      this.#failure = new CoverError("no-connection", "The store is closed");
-      if (connection !== undefined && this.#granted && !connection.isEnded) {
-        await limited(2, this.#stop.signal, async (signal) => {
-          signal.addEventListener("abort", () => void connection.close(), { once: true });
-          await connection.request(Op.release, undefined, { bulk: true });
-        }).catch(() => {}); // the server then waits for this session's silence
-      }
+  /**
+   * Gives the lease back, where it is held, and ends everything. Also after the connection was cut: then a new one is
+   * waited for, for a moment. May be called twice.
+   */
+  close(): Promise<void> {
+    return this.#closing ??= this.#close();
+  }
+
+  async #close(): Promise<void> {
+    this.#claim = undefined; // from here on no connection is made to write
+    if (this.#failure === undefined && this.#held !== undefined) {
+      await this.whileHolding(
+        RELEASE_SECONDS,
+        (connection) => connection.request(Op.release, undefined, { bulk: true }),
+      ).catch(() => {}); // the server then waits for this session's silence
     }
+    this.#failure ??= new CoverError("no-connection", "The store is closed");
     this.#stop.abort(this.#failure);
     for (const done of [...this.#waiting]) done(this.#failure);
-    await connection?.close();
+    await this.#connection?.close();
     await this.#reconnecting;
   }
 
@@ -194,9 +238,8 @@ export class RemoteLink {
   }
 
   #loseClaim(cause: unknown): void {
-    if (this.#claim === undefined) return;
-    this.#claim = undefined;
-    this.#granted = false;
+    if (this.#held === undefined) return;
+    this.forfeit();
     this.#events.fenced(cause);
   }
 

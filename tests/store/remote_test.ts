@@ -476,3 +476,78 @@ Deno.test("close() while the server is away ends everything", strict, async () =
   assert(await flushed instanceof Broken);
   isCover("no-connection")(await read);
 });
+
+/** Breaks a store in one way, closes it, and lets another writer in. */
+for (
+  const [how, broken] of [
+    ["by a disk that keeps failing", async (store: RemoteStore, disk: { failing: boolean }) => {
+      disk.failing = true;
+      await store.write(0, blocks(1, 1));
+      await assert.rejects(store.flush(), Broken);
+    }],
+    ["by a quota, with writes on the way", async (store: RemoteStore) => {
+      await store.write(0, blocks(200, 1));
+      await store.write(200, blocks(200, 1));
+      await assert.rejects(store.flush(), Broken);
+    }],
+    ["while the server was away", async (store: RemoteStore, _disk: unknown, relay: Relay) => {
+      relay.down = true;
+      relay.cut();
+      await store.write(0, blocks(1, 1));
+      await assert.rejects(store.flush(), Broken);
+      relay.down = false;
+    }],
+  ] as const
+) {
+  Deno.test(`a store that was broken ${how} gives its lease back when it is closed`, strict, async () => {
+    const disk = { failing: false, writes: 0 };
+    await using server = await startServer({
+      maxContainerBytes: 131072 + 100 * BLOCK_BYTES,
+      decorate: hookedRoot((operation) => {
+        if (operation === "write") disk.writes++;
+        if (operation === "sync" && disk.failing) throw new Error("EIO");
+      }),
+    });
+    await using relay = new Relay(server.port);
+    const writer = await makeWriter(), options = { port: relay.port, outageSeconds: 0.2 };
+    const store = await openOn(server, { mode: "create", ...options, ...writer });
+    await broken(store, disk, relay);
+    await store.close();
+    const { writes } = disk;
+    await using next = await openOn(server, { mode: "write", ...await makeWriter(writer) });
+    assert.equal(disk.writes, writes, "nothing of the broken store is written any more");
+    disk.failing = false;
+    await next.write(0, blocks(1, 2));
+    await next.flush();
+    assert.equal((await next.read(0, 1))[9], 2);
+  });
+}
+
+Deno.test("a broken store that lost its lease leaves the new writer's alone", strict, async () => {
+  let failing = false;
+  await using server = await startServer({
+    decorate: hookedRoot((operation) => {
+      if (operation === "sync" && failing) throw new Error("EIO");
+    }),
+  });
+  const writer = await makeWriter();
+  const store = await openOn(server, { mode: "create", ...writer });
+  failing = true;
+  await store.write(0, blocks(1, 1));
+  await assert.rejects(store.flush(), Broken);
+  failing = false;
+  await using next = await openOn(server, { mode: "write", takeover: true, ...await makeWriter(writer) });
+  await store.close();
+  await next.write(0, blocks(1, 2));
+  await next.flush();
+});
+
+Deno.test("a container is removed by a store that broke while making it", strict, async () => {
+  await using server = await startServer({ maxContainerBytes: 131072 + 2 * BLOCK_BYTES });
+  const store = await openOn(server, { mode: "create", ...await makeWriter() });
+  await store.write(0, blocks(3, 1));
+  await assert.rejects(store.flush(), Broken);
+  await store.remove();
+  await store.close();
+  await assert.rejects(openOn(server, { mode: "read" }), isCover("no-container"));
+});
