@@ -241,7 +241,7 @@ async function mustBeFile(path: string): Promise<void> {
       cause: error,
     });
   }
-  throw new CoverError("no-container", `There is no container at "${path}": it is a directory`);
+  throw new CoverError("damaged", `Cannot open container "${path}": it is a directory, not a container`);
 }
 
 /** How to come to know a server: trust, token, and what a person is asked. */

@@ -1,6 +1,6 @@
 /** Exit codes (docs/cli.md, "Exit codes": documented, tested, never renumbered) and how an error is told. */
 import { CoverError, type ErrorKind } from "../crypto/errors.ts";
-import { type ErrnoName, FsError } from "../fs/errors.ts";
+import { Broken, type ErrnoName, FsError } from "../fs/errors.ts";
 import { escapeControls } from "./output.ts";
 
 /** The exit code of each kind of error. */
@@ -60,19 +60,12 @@ export function errnoWords(code: ErrnoName): string {
   return ERRNO_WORDS[code] ?? code;
 }
 
-/** What kind of error this is; a wrapped error of a known kind speaks for an FsError that says only EIO. */
+/** What kind of error this is; where an EIO or a broken store has a cause of a known kind, that one counts. */
 export function kindOf(error: unknown): ErrorKind {
-  if (error instanceof CoverError) {
-    // Lost data because there is no room or somebody else took over is still lost data.
-    return error.kind;
-  }
-  if (error instanceof FsError) {
-    const kind = ERRNO_KIND[error.code];
-    if (kind !== undefined) return kind;
-    return error.cause instanceof CoverError || error.cause instanceof FsError
-      ? kindOf(error.cause)
-      : "failure";
-  }
+  if (error instanceof Broken) return error.cause === undefined ? error.kind : kindOf(error.cause);
+  // Lost data because there is no room or somebody else took over is still lost data.
+  if (error instanceof CoverError) return error.kind;
+  if (error instanceof FsError) return ERRNO_KIND[error.code] ?? kindOf(error.cause);
   return "failure";
 }
 

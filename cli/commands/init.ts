@@ -10,13 +10,15 @@ import {
   SUITE_NAMES,
 } from "../../crypto/mod.ts";
 import type { BlockStore } from "../../fs/block/store.ts";
-import { Container } from "../../fs/container.ts";
-import { openFileStore } from "../../fs/store/file.ts";
-import { openRemoteStore } from "../../fs/store/remote.ts";
+import { Container, type ContainerKeys } from "../../fs/container.ts";
+import { type FileStore, openFileStore } from "../../fs/store/file.ts";
+import { openRemoteStore, type RemoteStore } from "../../fs/store/remote.ts";
 import { containerKeys, proverOf, remoteOptions } from "../container.ts";
+import { messageOf } from "../exit.ts";
+import { interruptible } from "../interrupt.ts";
 import { chooseLocator, type Locator, locatorName } from "../locator.ts";
 import { wholeNumber, writingCommand } from "../options.ts";
-import { print } from "../output.ts";
+import { print, printError } from "../output.ts";
 import { readNewPassphrase, withEnvironment } from "../passphrase.ts";
 import { RollbackMemory } from "../state.ts";
 
@@ -48,14 +50,14 @@ export const initCommand = () =>
         const how = await remoteOptions(remote, options);
         return await openRemoteStore({ ...how, mode: "create", prover, containerId, session });
       });
-      const umask = Deno.build.os === "windows" ? 0o022 : Deno.umask();
-      const root = { uid: Deno.uid() ?? 0, gid: Deno.gid() ?? 0, mode: 0o777 & ~umask };
-      await Container.create(store, keys, root);
-      // Only with its encryption block it is a container: whatever fails before leaves none.
-      for (const copy of [0, 1] as const) {
-        await store.writeHeader("key", copy, made.bytes);
-        await store.flush();
-      }
+      await interruptible(async (signal) => {
+        try {
+          await Promise.race([fill(store, keys, made.bytes), aborted(signal)]);
+        } catch (error) {
+          await removeRest(store, name);
+          throw error;
+        }
+      });
       await RollbackMemory.ofUser().remember(name, keys.containerId, undefined);
       print(`Made a container at ${name}`);
       if (words !== undefined) {
@@ -66,6 +68,36 @@ export const initCommand = () =>
         for (let i = 0; i < all.length; i += 6) print(`  ${all.slice(i, i + 6).join(" ")}`);
       }
     });
+
+/** Makes an empty store a container: only with its encryption block, which comes last, it is one. */
+async function fill(store: BlockStore, keys: ContainerKeys, encryptionBlock: Uint8Array): Promise<void> {
+  const umask = Deno.build.os === "windows" ? 0o022 : Deno.umask();
+  const root = { uid: Deno.uid() ?? 0, gid: Deno.gid() ?? 0, mode: 0o777 & ~umask };
+  await Container.create(store, keys, root);
+  for (const copy of [0, 1] as const) {
+    await store.writeHeader("key", copy, encryptionBlock);
+    await store.flush();
+  }
+}
+
+/** Rejects with the reason when the signal fires: what waits for a server need not be waited for. */
+function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) =>
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true })
+  );
+}
+
+/** What cannot be made whole is taken away again, so that its name is free. */
+async function removeRest(store: Removable, name: string): Promise<void> {
+  try {
+    await store.remove();
+  } catch (error) {
+    printError(`coverfs: warning: Cannot remove what was begun at "${name}": ${messageOf(error)}`);
+  }
+}
+
+/** A store that can take away what it has made. */
+type Removable = FileStore | RemoteStore;
 
 /** Asks nobody for a passphrase where nothing can be made. */
 async function refuseExisting(locator: Locator, name: string): Promise<void> {
@@ -86,8 +118,8 @@ async function refuseExisting(locator: Locator, name: string): Promise<void> {
 
 async function createStore(
   locator: Locator,
-  remote: (locator: Extract<Locator, { kind: "remote" }>["remote"]) => Promise<BlockStore>,
-): Promise<BlockStore> {
+  remote: (locator: Extract<Locator, { kind: "remote" }>["remote"]) => Promise<RemoteStore>,
+): Promise<Removable> {
   if (locator.kind === "remote") return await remote(locator.remote);
   if (locator.kind === "file") return await openFileStore(locator.path, "create");
   throw new CoverError("usage", "Cannot make a container in RAM");

@@ -57,6 +57,22 @@ Deno.test("an EIO speaks for what caused it", strict, () => {
   assert.equal(caused(undefined), 1);
 });
 
+Deno.test(
+  "a broken store speaks for what broke it; lost data is lost data whatever the cause",
+  strict,
+  () => {
+    const caused = (cause: unknown) => exitCodeOf(new Broken("cannot write", { cause }));
+    assert.equal(caused(new FsError("ENOSPC")), 25);
+    assert.equal(caused(new FsError("EIO", "EIO", { cause: new FsError("EDQUOT") })), 25);
+    assert.equal(caused(new CoverError("no-connection", "away")), 23);
+    assert.equal(caused(new FsError("EIO")), 1);
+    assert.equal(caused(new Error("EIO")), 1);
+    const broken = new Broken("cannot write", { cause: new FsError("ENOSPC") });
+    assert.equal(exitCodeOf(new FsError("EIO", "EIO", { cause: broken })), 25);
+    assert.equal(exitCodeOf(new CoverError("data-lost", "lost", { cause: broken })), 27);
+  },
+);
+
 Deno.test("an error is one line, a hint another, and neither steers the terminal", strict, () => {
   assert.equal(describeError(new CoverError("failure", "It failed")), "coverfs: It failed");
   const error = new CoverError("failure", 'Cannot open "a\x1b[31m\n"', { hint: "Do\rthis" });

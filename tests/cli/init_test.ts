@@ -1,0 +1,89 @@
+/** `init` where it cannot be finished: nothing stays behind, and the reason has its own exit code. */
+import assert from "node:assert/strict";
+import { hookedRoot, HOST, startServer } from "../net/servers.ts";
+import { Workplace } from "./run.ts";
+
+const strict = { sanitizeOps: true, sanitizeResources: true };
+const INIT = ["init", "--kdf-rounds", "210000"];
+
+/** A filesystem of that many bytes in a folder of the workplace. */
+async function smallDisk(place: Workplace, bytes: number): Promise<{ path: string } & AsyncDisposable> {
+  const path = place.path("disk");
+  await Deno.mkdir(path);
+  const run = async (command: string, ...args: string[]) => {
+    const { success, stderr } = await new Deno.Command(command, { args }).output();
+    assert(success, new TextDecoder().decode(stderr));
+  };
+  await run("mount", "-t", "tmpfs", "-o", `size=${bytes}`, "tmpfs", path);
+  return { path, [Symbol.asyncDispose]: () => run("umount", path) };
+}
+
+Deno.test({
+  name: "init on a full disk ends with 25 and leaves nothing behind",
+  ignore: Deno.build.os !== "linux" || Deno.uid() !== 0,
+  ...strict,
+  fn: async () => {
+    await using place = await Workplace.make();
+    await using disk = await smallDisk(place, 8192);
+    const ran = await place.run([...INIT, `${disk.path}/container`]);
+    assert.equal(ran.code, 25, ran.error);
+    assert.match(ran.error, /^coverfs: Cannot write container ".*": no space left on the disk\n$/);
+    assert.deepEqual([...Deno.readDirSync(disk.path)], []);
+    assert.equal((await place.run(["info", `${disk.path}/container`])).code, 10);
+  },
+});
+
+Deno.test("init beyond a server's quota ends with 25 and leaves nothing behind", strict, async () => {
+  await using place = await Workplace.make();
+  await using server = await startServer({ maxContainerBytes: 131072 });
+  const link = server.link(server.firstToken!, { host: HOST });
+  const ran = await place.run([...INIT, link]);
+  assert.equal(ran.code, 25, ran.error);
+  assert.match(
+    ran.error,
+    /^coverfs: The server cannot write: Container "cfscontainer" may hold 0 blocks at most\n$/,
+  );
+  assert.equal((await place.run(["ls", link], { plain: true })).out, "");
+});
+
+Deno.test("init on a server whose disk fails leaves nothing behind", strict, async () => {
+  await using place = await Workplace.make();
+  await using server = await startServer({
+    decorate: hookedRoot((operation) => {
+      if (operation === "sync") throw new Error("EIO");
+    }),
+  });
+  const link = server.link(server.firstToken!, { host: HOST });
+  const ran = await place.run([...INIT, link]);
+  assert.equal(ran.code, 1, ran.error);
+  assert.match(ran.error, /\ncoverfs: The server cannot write: The operation failed at the server\n$/);
+  assert.equal((await place.run(["ls", link], { plain: true })).out, "");
+});
+
+Deno.test(
+  "init that is interrupted while the server does not answer leaves nothing behind",
+  strict,
+  async () => {
+    await using place = await Workplace.make();
+    const reached = Promise.withResolvers<void>(), held = Promise.withResolvers<void>();
+    let syncs = 0;
+    await using server = await startServer({
+      decorate: hookedRoot(async (operation) => {
+        if (operation !== "sync") return;
+        if (++syncs > 1) throw new Error("EIO"); // it cannot be finished behind the test's back
+        reached.resolve();
+        await held.promise;
+      }),
+    });
+    const link = server.link(server.firstToken!, { host: HOST });
+    const child = place.start([...INIT, link]);
+    await child.stdin.close();
+    const ended = child.output();
+    await reached.promise;
+    child.kill("SIGINT");
+    held.resolve();
+    const { code, stderr } = await ended;
+    assert.equal(code, 130, new TextDecoder().decode(stderr));
+    assert.equal((await place.run(["ls", link], { plain: true })).out, "");
+  },
+);
