@@ -106,6 +106,8 @@ export async function withUnlocked<T>(
       await store.upgrade({ prover, containerId, session, takeover: access.takeover });
     }
     return await work({ store, encryption, unlocked, keys, session, name, memory });
+  } catch (error) {
+    throw await explainDamage(error, store);
   } finally {
     keys.sealer[Symbol.dispose]();
   }
@@ -227,6 +229,15 @@ async function openExisting(locator: Locator, access: Access, mode: AccessMode):
         `There is no container in "ram:": nothing stays there between commands`,
       );
   }
+}
+
+/** Of what is damaged because the end of the container is missing, that is told. */
+async function explainDamage(error: unknown, store: BlockStore): Promise<unknown> {
+  if (!(error instanceof CoverError) || error.kind !== "damaged" || await store.size() > 0) return error;
+  return new CoverError("damaged", "Cannot open container: it is cut off before its first block", {
+    hint: "Take another copy of it; what is missing cannot be restored",
+    cause: error,
+  });
 }
 
 /** A clear answer where a path leads to nothing, or to no file. */

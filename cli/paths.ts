@@ -1,4 +1,5 @@
 /** Paths inside a container: always from its root, as bytes; symbolic links as POSIX tools follow them. */
+import { CoverError, IntegrityError } from "../crypto/errors.ts";
 import { type ErrnoName, FsError } from "../fs/errors.ts";
 import type { Filesystem } from "../fs/filesystem.ts";
 import { type Ino, ROOT, S_IFDIR, S_IFLNK, S_IFMT } from "../fs/types.ts";
@@ -22,13 +23,19 @@ export function pathError(code: ErrnoName, path: string, cause?: unknown): FsErr
   return new FsError(code, `"${path}": ${errnoWords(code)}`, cause === undefined ? undefined : { cause });
 }
 
-/** Runs something that concerns a path, and names the path in the errno that comes out of it. */
+/** Runs something that concerns a path, and names the path in the errno or the damage that comes out of it. */
 export async function about<T>(path: string, work: () => T | Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
     if (error instanceof FsError && error.message === error.code) {
       throw pathError(error.code, path, error.cause);
+    }
+    if (error instanceof IntegrityError) {
+      throw new CoverError("integrity", `"${path}": a block of it does not verify`, {
+        hint: "It is damaged, or was changed without the key: coverfs fsck --scrub finds all such files",
+        cause: error,
+      });
     }
     throw error;
   }

@@ -1,22 +1,10 @@
 /** `init` where it cannot be finished: nothing stays behind, and the reason has its own exit code. */
 import assert from "node:assert/strict";
 import { hookedRoot, HOST, startServer } from "../net/servers.ts";
-import { Workplace } from "./run.ts";
+import { smallDisk, Workplace } from "./run.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
 const INIT = ["init", "--kdf-rounds", "210000"];
-
-/** A filesystem of that many bytes in a folder of the workplace. */
-async function smallDisk(place: Workplace, bytes: number): Promise<{ path: string } & AsyncDisposable> {
-  const path = place.path("disk");
-  await Deno.mkdir(path);
-  const run = async (command: string, ...args: string[]) => {
-    const { success, stderr } = await new Deno.Command(command, { args }).output();
-    assert(success, new TextDecoder().decode(stderr));
-  };
-  await run("mount", "-t", "tmpfs", "-o", `size=${bytes}`, "tmpfs", path);
-  return { path, [Symbol.asyncDispose]: () => run("umount", path) };
-}
 
 Deno.test({
   name: "init on a full disk ends with 25 and leaves nothing behind",

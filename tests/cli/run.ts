@@ -1,4 +1,5 @@
 /** Runs the program as a child, in a temporary folder, without a terminal. */
+import assert from "node:assert/strict";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { tmpdir } from "node:os";
@@ -74,4 +75,19 @@ export class Workplace implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await rm(this.folder, { recursive: true, force: true });
   }
+}
+
+/** A filesystem of that many bytes in a folder `disk` of the workplace; only root may. */
+export async function smallDisk(
+  place: Workplace,
+  bytes: number,
+): Promise<{ path: string } & AsyncDisposable> {
+  const path = place.path("disk");
+  await Deno.mkdir(path);
+  const run = async (command: string, ...args: string[]) => {
+    const { success, stderr } = await new Deno.Command(command, { args }).output();
+    assert(success, new TextDecoder().decode(stderr));
+  };
+  await run("mount", "-t", "tmpfs", "-o", `size=${bytes}`, "tmpfs", path);
+  return { path, [Symbol.asyncDispose]: () => run("umount", path) };
 }
