@@ -1,6 +1,7 @@
 /** Which process serves which mountpoint, and how it ended: so that `umount` can wait for it and tell. */
 import { mkdirSync, readFileSync, realpathSync, rmSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { basename, dirname, join, resolve, sep } from "node:path";
+import { CoverError } from "../crypto/errors.ts";
 import { hex } from "../crypto/bytes.ts";
 import { writeFileAtomic } from "../net/atomic_file.ts";
 import { stateFolder } from "./state.ts";
@@ -17,6 +18,41 @@ export function mountpointPath(mountpoint: string): string {
     return realpathSync(mountpoint);
   } catch {
     return resolve(mountpoint);
+  }
+}
+
+/** The full path of what is there or is to be, as far as links can be followed. */
+function fullPath(path: string): string {
+  const whole = resolve(path), above = dirname(whole);
+  try {
+    return realpathSync(whole);
+  } catch {
+    return above === whole ? whole : join(fullPath(above), basename(whole));
+  }
+}
+
+/**
+ * Refuses to mount over what the mount itself needs: asked for it, the mount would wait for itself, for good.
+ *
+ * @param needed what is needed, by what it is to a person
+ * @throws {CoverError} "cannot-mount" if one of the paths is the mountpoint or lies below it
+ */
+export function refuseBelow(
+  mountpoint: string,
+  needed: readonly (readonly [what: string, path: string | undefined])[],
+): void {
+  const top = fullPath(mountpoint), below = top.endsWith(sep) ? top : top + sep;
+  for (const [what, path] of needed) {
+    if (path === undefined) continue;
+    const full = fullPath(path);
+    if (full !== top && !full.startsWith(below)) continue;
+    throw new CoverError(
+      "cannot-mount",
+      `Cannot mount at "${mountpoint}": ${what} lies below it: "${full}"`,
+      {
+        hint: `Choose another mountpoint, or another place for ${what}`,
+      },
+    );
   }
 }
 

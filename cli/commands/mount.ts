@@ -9,10 +9,11 @@ import { inBackground, reportReady, startInBackground } from "../background.ts";
 import { bestEngine, withVolume } from "../container.ts";
 import { exitCodeOf } from "../exit.ts";
 import { chooseLocator, locatorName } from "../locator.ts";
-import { mountpointPath, noteMount } from "../mounts.ts";
+import { mountpointPath, noteMount, refuseBelow } from "../mounts.ts";
 import { writingCommand } from "../options.ts";
 import { printError } from "../output.ts";
-import { readPassphrase } from "../passphrase.ts";
+import { readPassphrase, withEnvironment } from "../passphrase.ts";
+import { stateFolder } from "../state.ts";
 
 /** How often a read-only mount looks for newer commits, and a writing one for room and what to remember, in ms. */
 const REFRESH = 4000;
@@ -49,6 +50,13 @@ export const mountCommand = () =>
     .action(async (first, second, options) => {
       const given = second === undefined ? options.container : first;
       const mountpoint = mountpointPath(second ?? first), locator = chooseLocator(given);
+      const { passfile = [] } = withEnvironment(options);
+      refuseBelow(mountpoint, [
+        ["the container", locator.kind === "file" ? locator.path : undefined],
+        ["the folder of state", stateFolder()],
+        ...passfile.map((path) => ["the passphrase file", path === "-" ? undefined : path] as const),
+        ["the file of authorities", options.ca === "system" ? undefined : options.ca],
+      ]);
       if (!options.foreground) {
         const input = locator.kind === "ram" ? "" : await readPassphrase(options, locatorName(locator));
         // The locator may hold a token: the child finds it in its environment, where `ps` shows it to nobody else.
