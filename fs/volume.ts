@@ -504,25 +504,35 @@ export class Volume implements Filesystem, AsyncDisposable {
   }
 
   statistics(): FilesystemStatistics {
-    const files = this.#tables.inodes.count;
-    if (this.readOnly) return { blocks: 0, free: 0, available: 0, files, filesFree: 0 };
-    const { space } = this.container, free = Math.max(0, space.freeBlocks);
     const room = this.#outside === Infinity ? 2 ** 40 : this.#outside;
+    const files = { files: FILES_MAX, filesFree: FILES_MAX - this.#tables.inodes.count };
+    if (this.readOnly) {
+      const { size, used } = this.#inside, free = Math.max(0, size - used) + room;
+      return { blocks: size + room, free, available: free, ...files };
+    }
+    const { space } = this.container, free = Math.max(0, space.freeBlocks);
     return {
       blocks: space.capacity + room,
       free: free + room,
       available: Math.max(0, space.available) + room,
-      files: FILES_MAX,
-      filesFree: FILES_MAX - files,
+      ...files,
     };
   }
 
   /** Blocks that the store can still add, as of the last {@linkcode refreshSpace}. */
   #outside = Infinity;
+  /** Readers, which have no table of free space: blocks of the container, and those in use, as of then. */
+  #inside = { size: 0, used: 0 };
 
   /** Asks the store how much room it has, for {@linkcode statistics}. */
   async refreshSpace(): Promise<void> {
-    this.#outside = (await this.container.store.space()).free;
+    const { container } = this;
+    this.#outside = (await container.store.space()).free;
+    if (!this.readOnly) return;
+    const size = await container.store.size(), { inodes, extents } = this.#tables;
+    let used = container.checkpointBlocks + container.journalBlocks;
+    for (let ino = 0; ino < inodes.end; ino++) used += extents.blocksOf(ino);
+    this.#inside = { size, used };
   }
 
   /** Readers: goes on to the newest commit. */

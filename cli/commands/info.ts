@@ -1,6 +1,8 @@
 import { hex } from "../../crypto/bytes.ts";
 import { FORMAT_VERSION, type KeySlot } from "../../crypto/mod.ts";
 import { BLOCK, SEALED } from "../../crypto/sealer.ts";
+import type { ExtentTable } from "../../fs/layout/extents.ts";
+import type { Ino } from "../../fs/types.ts";
 import { withVolume } from "../container.ts";
 import { readingCommand } from "../options.ts";
 import { humanSize, print, printJson, timeIso } from "../output.ts";
@@ -14,11 +16,13 @@ export const infoCommand = () =>
     .action((argument, options) =>
       withVolume(options, { mode: "read", argument }, async (volume, { encryption, store, name }) => {
         const { header } = encryption, { container } = volume, { inodes, extents } = container.tables;
-        let dataBlocks = 0, bytes = 0;
+        let dataBlocks = 0, bytes = 0, filesWithData = 0, fragments = 0;
         for (let ino = 0; ino < inodes.end; ino++) {
           if (!inodes.has(ino)) continue;
-          dataBlocks += extents.blocksOf(ino);
+          const blocks = extents.blocksOf(ino);
+          dataBlocks += blocks;
           bytes += inodes.size[ino]!;
+          if (blocks > 0) filesWithData++, fragments += fragmentsOf(extents, ino);
         }
         const info = {
           container: name,
@@ -31,6 +35,8 @@ export const infoCommand = () =>
           files: inodes.count,
           fileBytes: bytes,
           dataBytes: dataBlocks * BLOCK,
+          filesWithData,
+          fragments,
           containerBytes: await store.size() * SEALED,
           checkpointBytes: container.checkpointBlocks * SEALED,
           journalBytes: container.journalBlocks * SEALED,
@@ -46,6 +52,7 @@ export const infoCommand = () =>
           ["commit", `${info.commit}${info.clean ? "" : " (in use, or not ended in order)"}`],
           ["files", String(info.files)],
           ["contents", `${size(info.fileBytes)} in ${size(info.dataBytes)} of blocks`],
+          ["fragments", describeFragments(info)],
           [
             "occupied",
             `${size(info.containerBytes)} (checkpoint ${size(info.checkpointBytes)}, journal ${
@@ -59,6 +66,24 @@ export const infoCommand = () =>
         }
       })
     );
+
+/** In how many pieces a file's blocks lie: one where each block follows the one before it. */
+function fragmentsOf(extents: ExtentTable, ino: Ino): number {
+  let fragments = 0, next = -1;
+  extents.each(ino, (_offset, length, position) => {
+    if (position !== next) fragments++;
+    next = position + Math.ceil(length / BLOCK);
+  });
+  return fragments;
+}
+
+function describeFragments(
+  info: { readonly fragments: number; readonly filesWithData: number; readonly dataBytes: number },
+): string {
+  if (info.fragments === 0) return "none: no file has data";
+  const each = (info.fragments / info.filesWithData).toFixed(2);
+  return `${each} a file with data, ${humanSize(info.dataBytes / info.fragments)} each on average`;
+}
 
 function slotInfo({ kind, kdf, label, created }: KeySlot, index: number) {
   const parameters = kdf.name === "argon2id"

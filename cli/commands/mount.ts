@@ -153,8 +153,7 @@ async function untilEnd(mounted: Mounted, stopping: Promise<void>): Promise<void
 
 async function keepUp(volume: Volume): Promise<void> {
   try {
-    if (volume.readOnly) await volume.refresh();
-    else await volume.refreshSpace();
+    if (!volume.readOnly || await volume.refresh()) await volume.refreshSpace();
   } catch (error) {
     log("Cannot ask the store for what is new", error);
   }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { mkdir, symlink, writeFile } from "node:fs/promises";
-import { Workplace } from "./run.ts";
+import { smallDisk, Workplace } from "./run.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true, ignore: Deno.build.os !== "linux" };
 
@@ -69,7 +69,76 @@ Deno.test(
       const ended = await place.run(["umount", "mnt"]);
       assert.equal(ended.code, 0, ended.error);
     }
-    await rename(place.path("mntx", "container"), place.container);
-    assert.equal((await place.run(["cat", "--accept-rollback", "/file"])).out, "content");
+    assert.equal((await place.run(["cat", "-c", "mntx/container", "/file"])).out, "content");
   },
 );
+
+/** Blocks of 4096 bytes of a mounted filesystem, as `df` counts them. */
+async function df(path: string): Promise<{ size: number; used: number; available: number }> {
+  const { stdout } = await new Deno.Command("df", {
+    args: ["-B", "4096", "--output=size,used,avail", path],
+  }).output();
+  const [size, used, available] = new TextDecoder().decode(stdout).split("\n")[1]!.trim().split(/\s+/).map(
+    Number,
+  );
+  return { size: size!, used: used!, available: available! };
+}
+
+Deno.test("df of a read-only mount tells what that of a writing one does", {
+  ...strict,
+  ignore: strict.ignore || Deno.uid() !== 0,
+}, async () => {
+  await using place = await Workplace.make();
+  await using disk = await smallDisk(place, 32 << 20);
+  const container = `${disk.path}/container`, blocks = 2000;
+  await mkdir(place.path("mnt"));
+  assert.equal((await place.run(["init", "--kdf-rounds", "210000", container])).code, 0);
+  await writeFile(place.path("data"), new Uint8Array(blocks * 4096).fill(1));
+  assert.equal((await place.run(["put", "-c", container, "data", "/"])).code, 0);
+  const seen: Record<string, Awaited<ReturnType<typeof df>>> = {};
+  for (const how of ["--read-only", "--noatime"]) {
+    const mounted = await place.run(["mount", how, container, "mnt"]);
+    assert.equal(mounted.code, 0, mounted.error);
+    try {
+      seen[how] = await df(place.path("mnt"));
+    } finally {
+      assert.equal((await place.run(["umount", "mnt"])).code, 0);
+    }
+  }
+  const { "--read-only": reading, "--noatime": writing } = seen;
+  assert(reading && writing);
+  const near = (a: number, b: number, by: number) => assert(Math.abs(a - b) <= by, `${a} and ${b}`);
+  near(reading.used, blocks, 600); // besides the data: journal and checkpoint
+  near(reading.used, writing.used, 600);
+  near(reading.size, writing.size, 16);
+  near(reading.size, (32 << 20) / 4128, 100);
+  assert(reading.available > 0 && reading.available <= reading.size - reading.used);
+});
+
+Deno.test("info tells in how many pieces the files lie", strict, async () => {
+  await using place = await Workplace.make();
+  await mkdir(place.path("mnt"));
+  assert.equal((await place.run(["init", "--kdf-rounds", "210000"])).code, 0);
+  const info = async () => JSON.parse((await place.run(["info", "--json"])).out);
+  assert.match((await place.run(["info"])).out, /^fragments {2}none: no file has data$/m);
+  await writeFile(place.path("data"), new Uint8Array(5 * 4096).fill(1));
+  for (const name of ["a", "b"]) assert.equal((await place.run(["put", "data", `/${name}`])).code, 0);
+  const before = await info();
+  assert.deepEqual([before.fragments, before.filesWithData, before.dataBytes], [2, 2, 10 * 4096]);
+
+  const mounted = await place.run(["mount", place.path("mnt")]);
+  assert.equal(mounted.code, 0, mounted.error);
+  try {
+    // Data is never overwritten in place: the block in the middle goes elsewhere.
+    const args = ["if=data", "of=mnt/a", "bs=4096", "count=1", "seek=2", "conv=notrunc,fsync"];
+    assert((await new Deno.Command("dd", { args, cwd: place.folder, stderr: "null" }).output()).success);
+  } finally {
+    assert.equal((await place.run(["umount", place.path("mnt")])).code, 0);
+  }
+  const after = await info();
+  assert.deepEqual([after.fragments, after.filesWithData, after.dataBytes], [4, 2, 10 * 4096]);
+  assert.match(
+    (await place.run(["info"])).out,
+    /^fragments {2}2\.00 a file with data, 10 KiB each on average$/m,
+  );
+});
