@@ -48,13 +48,18 @@ export class Workplace implements AsyncDisposable {
     return { code, out: text(stdout), bytes: stdout, error: text(stderr) };
   }
 
-  /** Starts the program and lets it run. */
-  start(args: readonly string[], options: { env?: Record<string, string>; plain?: boolean } = {}) {
+  /** Starts the program and lets it run, `under` another one where that is given. */
+  start(
+    args: readonly string[],
+    options: { env?: Record<string, string>; plain?: boolean; under?: readonly string[] } = {},
+  ) {
     const access: Record<string, string> = options.plain
       ? {}
       : { COVERFS_CONTAINER: this.container, COVERFS_PASSFILE: this.path("pass") };
-    return new Deno.Command(Deno.execPath(), {
-      args: ["run", "--quiet", "--no-check", "-A", MAIN, ...args],
+    const deno = [Deno.execPath(), "run", "--quiet", "--no-check", "-A", MAIN, ...args];
+    const [command, ...rest] = [...options.under ?? [], ...deno];
+    return new Deno.Command(command!, {
+      args: rest,
       cwd: this.folder,
       clearEnv: true,
       env: {
