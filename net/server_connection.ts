@@ -101,13 +101,19 @@ export class ServerConnection implements Party {
 
   /** Reads and answers requests until the connection ends; never rejects. */
   async run(): Promise<void> {
+    let admitted = 0; // bytes of the budgets that no request answers for yet
+    const admit = async (length: number) => {
+      await this.#admit(length);
+      admitted = length + OVERHEAD;
+    };
     try {
       for (;;) {
-        const frame = await this.#reader.next((length) => this.#admit(length));
+        const frame = await this.#reader.next(admit);
         if (frame === undefined) break;
         this.lastHeard = performance.now();
         if (frame.direction !== Direction.request) throw new ProtocolError("A client sends requests only");
-        const held = frame.body.length + OVERHEAD + await this.#admitReply(frame);
+        const held = admitted + await this.#admitReply(frame);
+        admitted = 0;
         const handled = this.#handle(frame, held);
         if (!this.greeted) await handled;
       }
@@ -117,6 +123,7 @@ export class ServerConnection implements Party {
         this.#server.log(`Connection ended: ${error.message}`);
       }
     } finally {
+      if (admitted > 0) this.#giveBack(admitted); // of a frame that was cut
       this.end();
       await this.#settled();
       try {

@@ -12,6 +12,8 @@ import {
   StatusError,
 } from "../../net/mod.ts";
 import { buildFrame, FrameReader } from "../../net/frames.ts";
+import { proofMessage } from "../../net/proof.ts";
+import { Access, Status } from "../../net/protocol.ts";
 import { dial, identifyServer } from "../../net/trust.ts";
 import { blocks, connectTo, HOST, makeWriter, openOn, startServer, temporaryFolder } from "./servers.ts";
 
@@ -213,6 +215,73 @@ async function rawConnection(server: Server): Promise<Deno.TlsConn> {
   return (await dial(address, identity, signal)).conn;
 }
 
+/** A raw connection that has said HELLO with this nonce; `ask` sends a request and gives the reply. */
+async function greet(server: Server, clientNonce = new Uint8Array(32)) {
+  const conn = await rawConnection(server), reader = new FrameReader(conn, 1 << 20);
+  const ask = async (operation: Op, fields: Uint8Array) => {
+    await conn.write(buildFrame({ operation, direction: 0, status: 0, id: 1 }, fields));
+    return (await reader.next())!;
+  };
+  const hello = new FieldWriter(72).raw(new TextEncoder().encode("CVFS")).u16(1).u16(1).raw(clientNonce)
+    .raw(Uint8Array.fromBase64(server.firstToken!, { alphabet: "base64url" }));
+  const { status, body } = await ask(Op.hello, hello.bytes);
+  assert.equal(status, 0);
+  return { conn, ask, clientNonce, serverNonce: body.slice(12) };
+}
+
+Deno.test(
+  "a proof that was overheard is of no use, though a client repeats its own nonce",
+  strict,
+  async () => {
+    await using server = await startServer();
+    const writer = await makeWriter(), { prover, containerId, session } = writer;
+    await (await openOn(server, { mode: "create", ...writer })).close();
+    const lease = (proof: Uint8Array) =>
+      new FieldWriter(97).u8(0).raw(containerId).raw(session).raw(proof).bytes;
+    const first = await greet(server);
+    await first.ask(Op.open, open("box"));
+    const proof = await prover.sign(proofMessage({
+      version: 1,
+      certificateHash: Uint8Array.fromBase64(server.fingerprint, { alphabet: "base64url" }),
+      clientNonce: first.clientNonce,
+      serverNonce: first.serverNonce,
+      containerId,
+      session,
+      access: Access.write,
+      name: "box",
+    }));
+    assert.equal((await first.ask(Op.lease, lease(proof))).status, Status.ok);
+    assert.equal((await first.ask(Op.release, new Uint8Array(0))).status, Status.ok);
+    first.conn.close();
+    const second = await greet(server);
+    assert.notDeepEqual(second.serverNonce, first.serverNonce);
+    await second.ask(Op.open, open("box"));
+    assert.equal((await second.ask(Op.lease, lease(proof))).status, Status.proof);
+    second.conn.close();
+  },
+);
+
+Deno.test("a frame that is cut gives back what it took of the server's room", strict, async () => {
+  const limits = { connectionBytes: 8 << 20, totalBytes: 8 << 20 };
+  await using server = await startServer({ limits });
+  await using store = await openOn(server, { mode: "create", ...await makeWriter() });
+  const cutFrames = async () => {
+    for (let i = 0; i < 4; i++) {
+      const { conn } = await greet(server);
+      await conn.write(head(4 << 20, Op.write));
+      await conn.write(new Uint8Array(1000));
+      conn.close();
+      const backwards = await greet(server);
+      await backwards.conn.write(head(4000, Op.write, 1));
+      await backwards.conn.write(new Uint8Array(4000));
+      await drained(backwards.conn);
+    }
+    await store.write(0, blocks(256, 1));
+    await store.flush();
+  };
+  await within(10, cutFrames());
+});
+
 /** Reads until the peer ends the connection. */
 async function drained(conn: Deno.Conn): Promise<void> {
   const buffer = new Uint8Array(65536);
@@ -230,30 +299,49 @@ const head = (length: number, operation: number, direction = 0) => {
   return frame;
 };
 
-Deno.test("malformed, huge and short frames end their connection and disturb no other", strict, async () => {
-  await using server = await startServer({ limits: { handshakeSeconds: 1 } });
+/** Rejects when something takes too long: a test that waits for good tells nothing. */
+async function within<T>(seconds: number, work: Promise<T>): Promise<T> {
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => late.reject(new Error(`not done within ${seconds} s`)), seconds * 1000);
+  try {
+    return await Promise.race([work, late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Says something on new connections; each must be ended, and another connection goes on as before. */
+async function disturb(server: Server, said: readonly Uint8Array[]): Promise<void> {
   await using store = await openOn(server, { mode: "create", ...await makeWriter() });
-  const hello = buildFrame({ operation: Op.hello, direction: 0, status: 0, id: 1 }, new Uint8Array(72));
-  for (
-    const bytes of [
-      head(0xffff_ffff, Op.hello),
-      head(4097, Op.hello),
-      head(0, Op.ping),
-      head(0, 200),
-      head(0, Op.hello, 1),
-      head(72, Op.hello),
-      hello,
-      crypto.getRandomValues(new Uint8Array(5000)),
-      new Uint8Array(5),
-    ]
-  ) {
+  for (const bytes of said) {
     const conn = await rawConnection(server);
     await conn.write(bytes);
     if (bytes.length < 12) await conn.closeWrite();
-    await drained(conn); // the server ends it, at the latest when the time for HELLO is over
+    await drained(conn);
     await store.write(0, blocks(1, 1));
     await store.flush();
   }
+}
+
+Deno.test("malformed and huge frames end their connection at once and disturb no other", strict, async () => {
+  // Nothing here may wait for the time for HELLO to be over.
+  await using server = await startServer({ limits: { handshakeSeconds: 60 } });
+  const hello = buildFrame({ operation: Op.hello, direction: 0, status: 0, id: 1 }, new Uint8Array(72));
+  const said = [
+    head(0xffff_ffff, Op.hello),
+    head(4097, Op.hello),
+    head(0, Op.ping),
+    head(0, 200),
+    head(0, Op.hello, 1),
+    hello,
+    new Uint8Array(5),
+  ];
+  await within(10, disturb(server, said));
+});
+
+Deno.test("frames that do not end are ended when the time for HELLO is over", strict, async () => {
+  await using server = await startServer({ limits: { handshakeSeconds: 1 } });
+  await disturb(server, [head(72, Op.hello), crypto.getRandomValues(new Uint8Array(5000))]);
 });
 
 Deno.test(

@@ -152,6 +152,66 @@ Deno.test(
   },
 );
 
+Deno.test("only a certificate whose one name is a server's own can be pinned", strict, async () => {
+  await using folder = await temporaryFolder();
+  const own = `${"0123456789abcdef".repeat(2)}.coverfs.invalid`;
+  const files = { certificate: join(folder.path, "c.pem"), key: join(folder.path, "k.pem") };
+  const cases: [names: SubjectNames, pinned: boolean][] = [
+    [[{ type: "dns", value: own }], true],
+    [[{ type: "dns", value: "localhost" }], false],
+    [[{ type: "dns", value: own }, { type: "dns", value: "localhost" }], false],
+    [[{ type: "ip", value: HOST }], false],
+    [[{ type: "dns", value: `x.${own}` }], false],
+    [[{ type: "dns", value: own.slice(1) }], false],
+    [[{ type: "dns", value: `${own}.example.org` }], false],
+  ];
+  for (const [names, pinned] of cases) {
+    const { certificate, key } = await selfSigned(names);
+    await Deno.writeTextFile(files.certificate, certificate);
+    await Deno.writeTextFile(files.key, key);
+    await using server = await startServer({ certificateFiles: files });
+    const identity = identifyServer({ host: HOST, port: server.port }, {
+      fingerprint: base64url(await certificateHash(certificate)),
+      signal,
+    });
+    if (pinned) assert.equal((await identity).kind, "pinned");
+    else {
+      await assert.rejects(identity, (error) => {
+        assert.match(
+          (error as Error).message,
+          /^Cannot pin .* is not one of its own$/,
+          JSON.stringify(names),
+        );
+        return isCover("identity")(error);
+      });
+    }
+  }
+});
+
+type SubjectNames = { type: "dns" | "ip"; value: string }[];
+
+/** A certificate like the server's own, with other names. */
+async function selfSigned(names: SubjectNames): Promise<{ certificate: string; key: string }> {
+  await import("reflect-metadata");
+  const x509 = await import("@peculiar/x509");
+  const signingAlgorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
+  const keys = await crypto.subtle.generateKey(signingAlgorithm, true, ["sign", "verify"]);
+  const certificate = await x509.X509CertificateGenerator.createSelfSigned({
+    serialNumber: "01",
+    name: `CN=${names[0]!.value}`,
+    notBefore: new Date("2020-01-01"),
+    notAfter: new Date("2090-01-01"),
+    signingAlgorithm,
+    keys,
+    extensions: [
+      new x509.BasicConstraintsExtension(false, undefined, true),
+      new x509.SubjectAlternativeNameExtension(names),
+    ],
+  }, crypto);
+  const key = new Uint8Array(await crypto.subtle.exportKey("pkcs8", keys.privateKey));
+  return { certificate: certificate.toString("pem"), key: toPem(key, "PRIVATE KEY") };
+}
+
 /** A throw-away authority and a certificate for `name` that it signed. */
 async function authorityAndLeaf(
   name: string,
