@@ -15,7 +15,9 @@ import {
   unlockEncryptionBlock,
   utf8,
 } from "../../crypto/mod.ts";
-import { keyFile, kind, makeBlock, open, passphrase, TEST_LIMITS } from "./blocks.ts";
+import { Field } from "../../crypto/encryption_block.ts";
+import { SLOT_BYTES } from "../../crypto/key_slot.ts";
+import { keyFile, kind, makeBlock, open, passphrase, rehash, TEST_LIMITS } from "./blocks.ts";
 import * as independent from "./independent.ts";
 
 const sanitize = { sanitizeOps: true, sanitizeResources: true };
@@ -57,6 +59,28 @@ Deno.test("a slot with Argon2id unlocks, as an independent implementation does",
   assert.equal(hex(unlocked.masterKeys.get(1)!.bytes), hex(masterKey.bytes));
   assert.equal(hex(independent.unlock(bytes, 0, utf8("correct horse")).masterKey), hex(masterKey.bytes));
   await assert.rejects(parseEncryptionBlock(bytes), kind("unsupported", /Argon2id with 2 passes, 64 KiB/));
+});
+
+Deno.test("slots with Argon2id are refused where their work together is too much", sanitize, async () => {
+  const { bytes } = await makeBlock([passphrase, another, recovery]);
+  /** A block whose first slots have these passes over 1 GiB. */
+  const forged = async (...passes: number[]) => {
+    const block = bytes.slice(), view = new DataView(block.buffer);
+    for (const [i, count] of passes.entries()) {
+      const at = Field.slots + i * SLOT_BYTES;
+      view.setUint8(at + 1, 2);
+      view.setUint32(at + 4, count, true);
+      view.setUint32(at + 8, 1 << 20, true);
+      view.setUint32(at + 12, 1, true);
+    }
+    return await parseEncryptionBlock(await rehash(block), TEST_LIMITS);
+  };
+  assert.equal((await forged(16)).slots[0]!.kdf.name, "argon2id");
+  assert.equal((await forged(6, 5, 5)).slots[2]!.kdf.name, "argon2id");
+  const tooMuch = kind("unsupported", /Argon2id with \d+ KiB in all passes of all slots, at most 16777216/);
+  await assert.rejects(forged(17), tooMuch);
+  await assert.rejects(forged(9, 8), tooMuch);
+  await assert.rejects(forged(6, 6, 5), tooMuch);
 });
 
 Deno.test("a runtime without Argon2id says so", sanitize, async () => {
