@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
+import { hookedRoot, HOST, startServer } from "../net/servers.ts";
 import { Workplace } from "./run.ts";
 
 /** Reads lines from a child until one matches. */
@@ -66,5 +67,31 @@ Deno.test({
     }
     assert.equal((await place.run(["cat", "/file"])).out, "content");
     assert.equal((await place.run(["fsck", "--scrub"])).code, 0);
+  },
+});
+
+Deno.test({
+  name: "a put that the server's disk breaks is told, and the next one need not wait for its lease",
+  sanitizeOps: true,
+  sanitizeResources: true,
+  fn: async () => {
+    await using place = await Workplace.make();
+    let failing = false;
+    await using server = await startServer({
+      decorate: hookedRoot((operation) => {
+        if (operation === "sync" && failing) throw new Error("EIO");
+      }),
+    });
+    const link = server.link(server.firstToken!, { host: HOST });
+    const made = await place.run(["init", "--kdf-rounds", "210000", link]);
+    assert.equal(made.code, 0, made.error);
+    failing = true;
+    const broken = await place.run(["put", "-c", link, "pass", "/"]);
+    assert.equal(broken.code, 1, broken.error);
+    assert.match(broken.error, /\ncoverfs: The server cannot write: The operation failed at the server\n$/);
+    failing = false;
+    const put = await place.run(["put", "-c", link, "pass", "/"]);
+    assert.equal(put.code, 0, put.error);
+    assert.equal((await place.run(["fsck", "--scrub", link])).code, 0);
   },
 });
