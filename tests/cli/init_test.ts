@@ -1,6 +1,6 @@
 /** `init` where it cannot be finished: nothing stays behind, and the reason has its own exit code. */
 import assert from "node:assert/strict";
-import { hookedRoot, HOST, startServer } from "../net/servers.ts";
+import { hookedRoot, HOST, Relay, startServer } from "../net/servers.ts";
 import { smallDisk, Workplace } from "./run.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
@@ -73,5 +73,43 @@ Deno.test(
     const { code, stderr } = await ended;
     assert.equal(code, 130, new TextDecoder().decode(stderr));
     assert.equal((await place.run(["ls", link], { plain: true })).out, "");
+  },
+);
+
+Deno.test(
+  "init whose connection is cut goes on when it is back; one that fails then removes its rest",
+  strict,
+  async () => {
+    await using place = await Workplace.make();
+    let broken = false, syncs = 0;
+    await using server = await startServer({
+      decorate: hookedRoot((operation) => {
+        if (operation !== "sync") return;
+        if (++syncs === 1) relay.cut();
+        if (broken) throw Object.assign(new Error("disk full"), { code: "ENOSPC" });
+      }),
+    });
+    await using relay = new Relay(server.port);
+    const link = server.link(server.firstToken!, { host: HOST }).replace(
+      `:${server.port}/`,
+      `:${relay.port}/`,
+    );
+    const made = await place.run([...INIT, link]);
+    assert.equal(made.code, 0, made.error);
+    assert.match(
+      made.error,
+      /^coverfs: connection to 127\.0\.0\.1 cut: .*\ncoverfs: connection to 127\.0\.0\.1 restored\n$/,
+    );
+    assert.equal((await place.run(["fsck", "--scrub", link])).code, 0);
+
+    broken = true, syncs = 0;
+    const failed = await place.run([...INIT, link.replace("cfscontainer", "other")]);
+    assert.equal(failed.code, 25, failed.error);
+    assert.match(failed.error, /\ncoverfs: The server cannot write: The server's disk is full\n$/);
+    assert.match(
+      (await place.run(["ls", link], { plain: true })).out,
+      /^ *\d.* cfscontainer\n$/,
+      "and no other",
+    );
   },
 );
