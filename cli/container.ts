@@ -19,6 +19,7 @@ import {
 import { CoverError } from "../crypto/errors.ts";
 import { openFallocate } from "../ffi/fallocate.ts";
 import { openLibcrypto } from "../ffi/libcrypto.ts";
+import { ParallelLibcrypto } from "../ffi/parallel_libcrypto.ts";
 import type { BlockStore } from "../fs/block/store.ts";
 import { Container, type ContainerKeys } from "../fs/container.ts";
 import { openFileStore } from "../fs/store/file.ts";
@@ -52,7 +53,7 @@ let engine: Promise<BlockEngine> | undefined;
 
 /** The fastest engine of this machine: libcrypto where it is found and passes its self-test, else WebCrypto. */
 export function bestEngine(): Promise<BlockEngine> {
-  engine ??= openLibcrypto().then((found) => found ?? webCryptoEngine);
+  engine ??= openLibcrypto().then((found) => found ? new ParallelLibcrypto(found) : webCryptoEngine);
   return engine;
 }
 

@@ -36,14 +36,13 @@ const ASSOCIATED_LENGTH = BigInt(ASSOCIATED_BYTES), IV_BLOCK_LENGTH = BigInt(IV_
  * @returns undefined where there is no such library, it may not be loaded, or it does not give the same bytes
  */
 export async function openLibcrypto(): Promise<LibcryptoEngine | undefined> {
-  for (const name of LIBCRYPTO_NAMES[Deno.build.os] ?? []) {
-    let library: Libcrypto;
+  for (const file of LIBCRYPTO_NAMES[Deno.build.os] ?? []) {
+    let engine: LibcryptoEngine;
     try {
-      library = Deno.dlopen(name, LIBCRYPTO_SYMBOLS);
+      engine = new LibcryptoEngine(file);
     } catch {
       continue; // not there, not permitted, or without a symbol
     }
-    const engine = new LibcryptoEngine(library);
     if (await agreesWithWebCrypto(engine)) return engine;
     engine[Symbol.dispose]();
   }
@@ -95,14 +94,17 @@ async function refuses(cipher: BlockCipher, run: RunIdentity, sealed: Uint8Array
 /** The engine of an open library. Disposing closes it and all of its ciphers. */
 export class LibcryptoEngine implements BlockEngine, Disposable {
   readonly name = "libcrypto";
+  /** File name of the library. */
+  readonly file: string;
   readonly #library: Libcrypto;
   readonly #scratch = new Scratch();
   readonly #ciphers = new Set<LibcryptoCipher>();
   #closed = false;
 
-  /** @param library belongs to the engine from now on */
-  constructor(library: Libcrypto) {
-    this.#library = library;
+  /** Opens the library, untested. @throws {Error} if it is not there, not permitted, or lacks a function */
+  constructor(file: string) {
+    this.file = file;
+    this.#library = Deno.dlopen(file, LIBCRYPTO_SYMBOLS);
   }
 
   /** Makes the reusable contexts of one generation of keys. */

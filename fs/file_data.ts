@@ -3,6 +3,7 @@ import { BLOCK } from "../crypto/sealer.ts";
 import { now } from "./clock.ts";
 import { FsError } from "./errors.ts";
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE } from "./filesystem.ts";
+import { ReadAhead } from "./read_ahead.ts";
 import { readRange } from "./reading.ts";
 import { FILE_SIZE_MAX, type FileOffset, type Ino } from "./types.ts";
 import type { VolumeState } from "./volume_state.ts";
@@ -21,6 +22,7 @@ interface Base {
 export class FileData {
   readonly #state: VolumeState;
   readonly #relatime: boolean;
+  readonly #readAhead: ReadAhead;
   /** Files that were cut to nothing: when they are closed, their new data belongs into the next commit. */
   readonly #emptied = new Set<Ino>();
   readonly #moved: () => Promise<boolean>;
@@ -29,6 +31,7 @@ export class FileData {
   constructor(state: VolumeState, options: { readonly relatime: boolean }) {
     this.#state = state;
     this.#relatime = options.relatime;
+    this.#readAhead = new ReadAhead(state.container);
     this.#moved = state.readOnly ? () => state.container.refresh() : never;
   }
 
@@ -43,6 +46,7 @@ export class FileData {
     const size = state.tables.inodes.size[ino]!, end = Math.min(size, offset + length);
     if (end <= offset) return new Uint8Array(0);
     if (this.#relatime) this.#accessed(ino);
+    this.#readAhead.reading(ino, { offset, end, size });
     return this.#readRange({ ino, offset, length: end - offset, into }, this.#moved);
   }
 

@@ -7,6 +7,8 @@ const command = new Deno.Command(Deno.execPath(), {
     "--no-check",
     "--output",
     `${root}coverfs`,
+    "--include",
+    `${root}ffi/sealing_worker.ts`,
     ...Deno.args,
     `${root}main.ts`,
   ],

@@ -21,6 +21,10 @@ export class StoreDecorator implements BlockStore {
     return this.base.write(position, bytes);
   }
 
+  prefetch(position: Position, count: number): void {
+    this.base.prefetch?.(position, count);
+  }
+
   discard(position: Position, count: number): void {
     this.base.discard(position, count);
   }

@@ -48,6 +48,8 @@ export interface BlockStore extends AsyncDisposable {
    * covers it has resolved, or until this has answered where the store does not keep writes. A promise, where one is returned, is back-pressure and not durability.
    */
   write(position: Position, bytes: Uint8Array): Promise<void> | void;
+  /** Says that these blocks will soon be read: whoever has to wait for them may begin to. */
+  prefetch?(position: Position, count: number): void;
   /** Says that these blocks are no longer needed, ordered like a write; call it only once that is durable. */
   discard(position: Position, count: number): void;
   /** Resolves only when every earlier write, header write and truncate is durable. */

@@ -2,6 +2,7 @@
 import { BLOCK, Kind, type RunIdentity, SEALED, type Sealer } from "../../crypto/sealer.ts";
 import { IntegrityError } from "../../crypto/errors.ts";
 import { equalConstantTime } from "../../crypto/bytes.ts";
+import { sha256 } from "../../crypto/digest.ts";
 import { readSealed, writeSealed } from "../block/sealed.ts";
 import type { BlockStore } from "../block/store.ts";
 import type { CommitNumber, Position } from "../types.ts";
@@ -33,10 +34,6 @@ export interface Chunk extends Run {
 /** Blocks that a record with so many bytes of changes takes. */
 export function recordBlocks(length: number): number {
   return Math.ceil((HEADER + length) / BLOCK);
-}
-
-async function hashOf(record: Uint8Array): Promise<RecordHash> {
-  return new Uint8Array(await crypto.subtle.digest("SHA-256", record as Uint8Array<ArrayBuffer>));
 }
 
 function identity(session: SessionIdentity, position: Position, birth: CommitNumber): RunIdentity {
@@ -115,7 +112,7 @@ export class JournalWriter {
     plain.set(payload, HEADER);
     await this.#write(this.#next, commit, plain);
     this.#next += blocks + 1;
-    this.#hash = hashOf(plain.subarray(0, HEADER + payload.length));
+    this.#hash = sha256(plain.subarray(0, HEADER + payload.length));
     return begun;
   }
 
@@ -213,7 +210,7 @@ export class JournalReader {
     const plain = blocks === 1 ? first : await this.#open(this.#next, blocks, commit);
     if (plain === undefined) return undefined;
     if (this.#hash !== undefined && !equalConstantTime(plain.subarray(40, 72), this.#hash)) return undefined;
-    this.#hash = await hashOf(plain.subarray(0, HEADER + length));
+    this.#hash = await sha256(plain.subarray(0, HEADER + length));
     this.#next += blocks + 1;
     this.#commit = commit + 1;
     return { commit, flags: view.getUint32(36, true), payload: plain.subarray(HEADER, HEADER + length) };

@@ -1,0 +1,127 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { CachedStore } from "../../fs/block/cache.ts";
+import { StoreDecorator } from "../../fs/block/decorator.ts";
+import type { BlockStore } from "../../fs/block/store.ts";
+import { RamStore } from "../../fs/store/ram.ts";
+import { sealedBlocks, storeSuite } from "./conformance.ts";
+
+const strict = { sanitizeOps: true, sanitizeResources: true };
+const SEALED = 4128;
+
+storeSuite("cache over RAM", ({ quota }) => {
+  const store = new CachedStore(new RamStore(quota === undefined ? {} : { quota }));
+  return Promise.resolve({ open: () => Promise.resolve(store), [Symbol.asyncDispose]: () => store.close() });
+}, { persistent: false });
+
+/** Counts reads, and answers them when it is told to. */
+class SlowStore extends StoreDecorator {
+  readonly reads: [number, number][] = [];
+  #held: (() => void)[] | undefined;
+
+  /** From now on reads wait for {@linkcode release}. */
+  hold(): void {
+    this.#held = [];
+  }
+
+  release(): void {
+    for (const go of this.#held?.splice(0) ?? []) go();
+    this.#held = undefined;
+  }
+
+  override async read(position: number, count: number): Promise<Uint8Array> {
+    this.reads.push([position, count]);
+    const bytes = await super.read(position, count);
+    const held = this.#held;
+    if (held) await new Promise<void>((resolve) => held.push(resolve));
+    return bytes;
+  }
+}
+
+async function slow(blocks: number): Promise<{ base: RamStore; below: SlowStore }> {
+  const base = new RamStore();
+  await base.write(0, sealedBlocks(blocks, 1));
+  return { base, below: new SlowStore(base) };
+}
+
+function same(actual: Uint8Array, expected: Uint8Array): void {
+  assert.ok(actual.length === expected.length && actual.every((byte, i) => byte === expected[i]));
+}
+
+Deno.test("blocks that were read are not asked for again", strict, async () => {
+  const { base, below } = await slow(20), cache = new CachedStore(below);
+  same(await cache.read(3, 5), base.read(3, 5));
+  same(await cache.read(4, 2), base.read(4, 2));
+  same(await cache.read(2, 8), base.read(2, 8));
+  assert.deepEqual(below.reads, [[3, 5], [2, 1], [8, 2]]);
+});
+
+Deno.test("what is fetched ahead is asked for once, also while it is on its way", strict, async () => {
+  const { base, below } = await slow(600), cache = new CachedStore(below);
+  below.hold();
+  cache.prefetch(10, 500);
+  cache.prefetch(300, 250);
+  const early = cache.read(100, 300);
+  below.release();
+  same(await early, base.read(100, 300));
+  same(await cache.read(10, 540), base.read(10, 540));
+  assert.deepEqual(below.reads, [[10, 256], [266, 244], [510, 40]]);
+});
+
+Deno.test("a block that is written while it is on its way is never shown as it was", strict, async () => {
+  const { base, below } = await slow(20), cache = new CachedStore(below);
+  below.hold();
+  cache.prefetch(0, 10);
+  await cache.write(5, sealedBlocks(1, 9));
+  below.release();
+  same(await cache.read(4, 3), base.read(4, 3));
+  same((await cache.read(5, 1)).slice(), sealedBlocks(1, 9));
+});
+
+Deno.test("a fetch that fails is told to who asks, and is not remembered", strict, async () => {
+  const { base, below } = await slow(20), cache = new CachedStore(below);
+  const read = below.read;
+  below.read = () => Promise.reject(new Error("away"));
+  cache.prefetch(0, 4);
+  await assert.rejects(async () => await cache.read(1, 1), /away/);
+  below.read = read;
+  same(await cache.read(1, 1), base.read(1, 1));
+});
+
+Deno.test("when the store says that it has changed, everything is asked for anew", strict, async () => {
+  const { base, below } = await slow(20), cache = new CachedStore(below);
+  await cache.read(0, 4);
+  await base.write(1, sealedBlocks(1, 9));
+  assert.equal(await cache.refresh(), true);
+  same(await cache.read(0, 4), base.read(0, 4));
+});
+
+Deno.test(
+  "a cache stays below its limit, and whatever is done to it shows what the store has",
+  strict,
+  async () => {
+    const position = fc.nat(59), count = fc.integer({ min: 1, max: 20 });
+    const step = fc.oneof(
+      fc.record({ kind: fc.constant("read" as const), position, count }),
+      fc.record({ kind: fc.constant("prefetch" as const), position, count }),
+      fc.record({ kind: fc.constant("write" as const), position, count }),
+      fc.record({ kind: fc.constant("discard" as const), position, count }),
+      fc.record({ kind: fc.constant("truncate" as const), position, count }),
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
+        const { base, below } = await slow(80);
+        const cache: BlockStore & { bytes: number } = new CachedStore(below, { bytes: 24 * SEALED });
+        for (const [i, { kind, position, count }] of steps.entries()) {
+          if (kind === "read") same(await cache.read(position, count), base.read(position, count));
+          else if (kind === "prefetch") cache.prefetch!(position, count);
+          else if (kind === "write") await cache.write(position, sealedBlocks(count, 100 + i));
+          else if (kind === "discard") cache.discard(position, count);
+          else await cache.truncate(position + count);
+          assert.ok(cache.bytes <= 24 * SEALED);
+        }
+        await cache.close();
+      }),
+    );
+  },
+);
