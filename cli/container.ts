@@ -20,6 +20,7 @@ import { CoverError } from "../crypto/errors.ts";
 import { openFallocate } from "../ffi/fallocate.ts";
 import { openLibcrypto } from "../ffi/libcrypto.ts";
 import { ParallelLibcrypto } from "../ffi/parallel_libcrypto.ts";
+import { CachedStore } from "../fs/block/cache.ts";
 import type { BlockStore } from "../fs/block/store.ts";
 import { Container, type ContainerKeys } from "../fs/container.ts";
 import { openFileStore } from "../fs/store/file.ts";
@@ -160,9 +161,10 @@ async function openChecked(
   mode: AccessMode,
   access: Access,
 ): Promise<Container> {
+  const blocks = store instanceof RemoteStore ? new CachedStore(store, { bytes: access.cacheSize }) : store;
   const point = memory.point(keys.containerId), check = point !== undefined && !access.acceptRollback;
   if (check || mode === "read") {
-    const reader = await Container.open(store, keys, { mode: "read" });
+    const reader = await Container.open(blocks, keys, { mode: "read" });
     if (check && !reader.contains(point)) {
       throw new CoverError(
         "rollback",
@@ -174,7 +176,7 @@ async function openChecked(
     }
     if (mode === "read") return reader;
   }
-  return await Container.open(store, keys, { mode, session });
+  return await Container.open(blocks, keys, { mode, session });
 }
 
 /** Reads both copies of the encryption block and takes the newest valid one. */

@@ -10,6 +10,8 @@ export interface Access extends PassphraseSource {
   readonly ca?: string | undefined;
   /** Only of commands that write. */
   readonly takeover?: true | undefined;
+  /** Bytes of sealed blocks that are kept of a container on a server. */
+  readonly cacheSize?: number | undefined;
 }
 
 const collect = (value: string, before: string[] | undefined) => [...before ?? [], value];
@@ -35,6 +37,16 @@ export function readingCommand(name: string, example: string) {
 /** A command that opens a container to write. */
 export function writingCommand(name: string, example: string) {
   return readingCommand(name, example).option("--takeover", "take the container over from another writer");
+}
+
+/** Reads a size: a number of bytes, with K, M or G for powers of 1024. */
+export function byteSize(text: string): number {
+  const [, digits = "", unit = ""] = /^(\d+)([KMG]?)$/i.exec(text) ?? [];
+  const bytes = Number(digits) * 1024 ** " KMG".indexOf(unit.toUpperCase() || " ");
+  if (digits === "" || !Number.isSafeInteger(bytes)) {
+    throw new InvalidArgumentError("It is not a size like 64M.");
+  }
+  return bytes;
 }
 
 /** Reads a whole number that is not negative. */

@@ -10,7 +10,7 @@ import { bestEngine, withVolume } from "../container.ts";
 import { exitCodeOf } from "../exit.ts";
 import { chooseLocator, locatorName } from "../locator.ts";
 import { mountpointPath, noteMount, refuseBelow } from "../mounts.ts";
-import { writingCommand } from "../options.ts";
+import { byteSize, writingCommand } from "../options.ts";
 import { printError } from "../output.ts";
 import { readPassphrase, withEnvironment } from "../passphrase.ts";
 import { stateFolder } from "../state.ts";
@@ -25,6 +25,7 @@ interface MountingOptions {
   readonly allowRoot?: true | undefined;
   readonly directIo?: true | undefined;
   readonly noatime?: true | undefined;
+  readonly cacheSize?: number | undefined;
   readonly options?: string[] | undefined;
 }
 
@@ -42,6 +43,7 @@ export const mountCommand = () =>
     .option("--allow-other", "let all users in; permissions still count")
     .option("--allow-root", "let root in too")
     .option("--direct-io", "keep file contents out of the kernel's cache")
+    .option("--cache-size <SIZE>", "memory for blocks of a container on a server; default 64M", byteSize)
     .option("--noatime", "never move access times")
     .option("-o, --options <OPT,...>", "further mount options", (text, before: string[] | undefined) => [
       ...before ?? [],
@@ -94,6 +96,7 @@ function childArguments(mountpoint: string, options: Record<string, unknown> & M
     const value = options[name];
     if (typeof value === "string") args.push(`--${name}`, value);
   }
+  if (options.cacheSize !== undefined) args.push("--cache-size", String(options.cacheSize));
   for (const one of options.options ?? []) args.push("-o", one);
   return [...args, mountpoint];
 }

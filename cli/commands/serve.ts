@@ -1,7 +1,7 @@
 import { Command } from "@commander-js/extra-typings";
 import { CoverError } from "../../crypto/errors.ts";
 import { DEFAULT_PORT, serve } from "../../net/mod.ts";
-import { wholeNumber } from "../options.ts";
+import { byteSize, wholeNumber } from "../options.ts";
 import { print, printError } from "../output.ts";
 
 /** `coverfs serve`: keeps containers for others, and knows no keys. */
@@ -15,7 +15,7 @@ export const serveCommand = () =>
     .option("--port <PORT>", "port to listen on; 0 takes a free one", wholeNumber, DEFAULT_PORT)
     .option("--cert <FILE>", "a certificate of your own (PEM)")
     .option("--key <FILE>", "its key (PEM)")
-    .option("--max-size <BYTES>", "largest container, in bytes", wholeNumber)
+    .option("--max-size <SIZE>", "largest container, in bytes, or with K, M or G", byteSize)
     .action(async (options) => {
       const { ram, root, host, port, cert, key, maxSize } = options;
       if ((cert === undefined) !== (key === undefined)) {

@@ -28,7 +28,7 @@ export class CachedStore extends StoreDecorator {
   #fetching = 0;
 
   /** @param options `bytes`: how much is kept; default 64 MiB */
-  constructor(base: BlockStore, options: { readonly bytes?: number } = {}) {
+  constructor(base: BlockStore, options: { readonly bytes?: number | undefined } = {}) {
     super(base);
     this.#most = Math.floor((options.bytes ?? CACHE_BYTES) / SEALED);
   }
