@@ -181,6 +181,10 @@ export class Committer {
     this.#timer = undefined;
     await this.#checkpoint?.catch(() => {});
     await this.#running;
-    await this.commit({ all: true });
+    try {
+      await this.commit({ all: true });
+    } finally {
+      await this.#dirty.settled();
+    }
   }
 }

@@ -78,6 +78,8 @@ export class WriteBack {
   readonly #spare: Uint8Array[] = [];
   /** Writers who wait until there are fewer dirty pages. */
   #waiting: (() => void)[] = [];
+  /** Flushes under way, also of files that are gone. */
+  readonly #running = new Set<Promise<void>>();
   #pages = 0;
   #failed = false;
 
@@ -226,17 +228,24 @@ export class WriteBack {
     for (let file = this.#files.get(ino); file?.flushing; file = this.#files.get(ino)) await file.flushing;
     const file = this.#files.get(ino);
     if (file === undefined) return;
-    file.flushing = this.#flush(file);
+    const flushing = file.flushing = this.#flush(file);
+    this.#running.add(flushing);
     try {
-      await file.flushing;
+      await flushing;
     } catch (error) {
       if (!this.#failed) this.#options.onFailure(error);
       this.#failed = true;
       throw error;
     } finally {
       file.flushing = undefined;
+      this.#running.delete(flushing);
       this.#progress();
     }
+  }
+
+  /** Resolves when nothing is on its way any more: a block that arrives later could be another session's by then. */
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.#running);
   }
 
   async #flush(file: DirtyFile): Promise<void> {
