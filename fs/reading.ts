@@ -168,14 +168,18 @@ function readPiece(
 function openRun(source: ReadSource, run: RunIdentity, plain: Uint8Array): void | Promise<void> {
   const { container: { store, keys: { sealer } }, buffers } = source;
   const buffer = buffers.sealed.take(), count = plain.length / BLOCK;
+  let verified = false;
   return using(
     () => {
       const sealed = store.read(run.position, count, buffer.subarray(0, count * SEALED));
       if (sealed instanceof Promise) return sealed.then((bytes) => sealer.unseal(run, bytes, plain));
       return sealer.unseal(run, sealed, plain);
     },
-    () => {},
-    () => buffers.sealed.give(buffer),
+    () => void (verified = true),
+    () => {
+      buffers.sealed.give(buffer);
+      if (!verified) store.doubt?.(run.position, count);
+    },
   );
 }
 

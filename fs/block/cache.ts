@@ -143,6 +143,11 @@ export class CachedStore extends StoreDecorator {
     this.#fetches.clear();
   }
 
+  override doubt(position: Position, count: number): void {
+    this.#forget(position, count);
+    super.doubt(position, count);
+  }
+
   override write(position: Position, bytes: Uint8Array): Promise<void> | void {
     this.#forget(position, blocksOf(bytes));
     return super.write(position, bytes);

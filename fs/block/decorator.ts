@@ -25,6 +25,10 @@ export class StoreDecorator implements BlockStore {
     this.base.prefetch?.(position, count);
   }
 
+  doubt(position: Position, count: number): void {
+    this.base.doubt?.(position, count);
+  }
+
   discard(position: Position, count: number): void {
     this.base.discard(position, count);
   }

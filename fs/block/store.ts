@@ -50,6 +50,8 @@ export interface BlockStore extends AsyncDisposable {
   write(position: Position, bytes: Uint8Array): Promise<void> | void;
   /** Says that these blocks will soon be read: whoever has to wait for them may begin to. */
   prefetch?(position: Position, count: number): void;
+  /** Says that what was read there does not verify: whoever keeps it is to ask again next time. */
+  doubt?(position: Position, count: number): void;
   /** Says that these blocks are no longer needed, ordered like a write; call it only once that is durable. */
   discard(position: Position, count: number): void;
   /** Resolves only when every earlier write, header write and truncate is durable. */

@@ -88,6 +88,14 @@ Deno.test("a fetch that fails is told to who asks, and is not remembered", stric
   same(await cache.read(1, 1), base.read(1, 1));
 });
 
+Deno.test("what does not verify is asked for again", strict, async () => {
+  const { base, below } = await slow(20), cache = new CachedStore(below);
+  await cache.read(0, 4);
+  cache.doubt(1, 2);
+  same(await cache.read(0, 4), base.read(0, 4));
+  assert.deepEqual(below.reads, [[0, 4], [1, 2]]);
+});
+
 Deno.test("when the store says that it has changed, everything is asked for anew", strict, async () => {
   const { base, below } = await slow(20), cache = new CachedStore(below);
   await cache.read(0, 4);
