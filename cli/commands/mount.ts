@@ -69,7 +69,9 @@ export const mountCommand = () =>
       }
       await recordExit(mountpoint, async () => {
         if (locator.kind === "ram") return await serveRam(mountpoint, options);
-        const mode = options.readOnly ? "read" : "write", { noatime } = options;
+        const mode = options.readOnly ? "read" : "write";
+        // The kernel leaves access times of FUSE mounts to this side, so that `-o noatime` is answered here, too.
+        const noatime = options.noatime || options.options?.includes("noatime");
         await withVolume(
           options,
           { mode, argument: given, volume: noatime ? { atime: "noatime" } : {} },
