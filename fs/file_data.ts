@@ -1,6 +1,5 @@
 /** The contents of regular files: reading and writing, holes, sizes. */
 import { BLOCK } from "../crypto/sealer.ts";
-import { now } from "./clock.ts";
 import { FsError } from "./errors.ts";
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE } from "./filesystem.ts";
 import { ReadAhead } from "./read_ahead.ts";
@@ -8,7 +7,6 @@ import { readRange } from "./reading.ts";
 import { FILE_SIZE_MAX, type FileOffset, type Ino } from "./types.ts";
 import type { VolumeState } from "./volume_state.ts";
 
-const DAY = 86400;
 const never = () => Promise.resolve(false);
 
 /** The old content of a page, and what it was read from. */
@@ -21,16 +19,13 @@ interface Base {
 /** Reads and writes regular files; see `Filesystem` for what each operation promises. */
 export class FileData {
   readonly #state: VolumeState;
-  readonly #relatime: boolean;
   readonly #readAhead: ReadAhead;
   /** Files that were cut to nothing: when they are closed, their new data belongs into the next commit. */
   readonly #emptied = new Set<Ino>();
   readonly #moved: () => Promise<boolean>;
 
-  /** @param options `relatime`: reading moves access times that are older than the last change, or a day */
-  constructor(state: VolumeState, options: { readonly relatime: boolean }) {
+  constructor(state: VolumeState) {
     this.#state = state;
-    this.#relatime = options.relatime;
     this.#readAhead = new ReadAhead(state.container);
     this.#moved = state.readOnly ? () => state.container.refresh() : never;
   }
@@ -45,7 +40,7 @@ export class FileData {
     state.regular(ino);
     const size = state.tables.inodes.size[ino]!, end = Math.min(size, offset + length);
     if (end <= offset) return new Uint8Array(0);
-    if (this.#relatime) this.#accessed(ino);
+    state.accessed(ino);
     this.#readAhead.reading(ino, { offset, end, size });
     return this.#readRange({ ino, offset, length: end - offset, into }, this.#moved);
   }
@@ -56,17 +51,6 @@ export class FileData {
   ): Uint8Array | Promise<Uint8Array> {
     const { container, buffers, readOnly } = this.#state, dirty = readOnly ? undefined : this.#state.dirty;
     return readRange({ container, dirty, buffers, moved }, range);
-  }
-
-  #accessed(ino: Ino): void {
-    const t = this.#state.tables.inodes, at = t.atimeS[ino]!, seconds = Math.floor(Date.now() / 1000);
-    const older = (s: number, n: number) => at < s || (at === s && t.atimeN[ino]! <= n);
-    const due = older(t.mtimeS[ino]!, t.mtimeN[ino]!) || older(t.ctimeS[ino]!, t.ctimeN[ino]!) ||
-      seconds - at >= DAY;
-    if (!due || !this.#state.takesChanges) return;
-    [t.atimeS[ino], t.atimeN[ino]] = now();
-    this.#state.log.inode(ino);
-    this.#state.committer.touched();
   }
 
   write(ino: Ino, offset: FileOffset, data: Uint8Array): void | Promise<void> {

@@ -61,8 +61,11 @@ export class Volume implements Filesystem, AsyncDisposable {
   constructor(container: Container, options: VolumeOptions = {}) {
     this.container = container;
     this.readOnly = container.readOnly;
-    this.#state = new VolumeState(container, { dirtyBytes: options.dirtyBytes ?? DIRTY_BYTES });
-    this.#data = new FileData(this.#state, { relatime: options.atime !== "noatime" });
+    this.#state = new VolumeState(container, {
+      dirtyBytes: options.dirtyBytes ?? DIRTY_BYTES,
+      relatime: options.atime !== "noatime",
+    });
+    this.#data = new FileData(this.#state);
     this.#state.committer.onDurable = () => {
       const point = container.durable;
       if (point) options.onDurable?.(point);
@@ -376,11 +379,13 @@ export class Volume implements Filesystem, AsyncDisposable {
     this.#state.live(ino);
     const target = this.#tables.inodes.targets.get(ino);
     if ((this.#tables.inodes.mode[ino]! & S_IFMT) !== S_IFLNK || !target) throw new FsError("EINVAL");
+    this.#state.accessed(ino);
     return target;
   }
 
   list(directory: Ino, cookie = 0): IterableIterator<ListedEntry> {
     this.#state.directory(directory);
+    this.#state.accessed(directory);
     return this.#tables.dentries.list(directory, cookie);
   }
 

@@ -10,6 +10,8 @@ import type { Space } from "./space.ts";
 import { type Ino, S_IFDIR, S_IFMT, S_IFREG } from "./types.ts";
 import { WriteBack } from "./write_back.ts";
 
+const DAY = 86400;
+
 /** The parts of a volume, and the guards of its operations. */
 export class VolumeState {
   readonly container: Container;
@@ -20,10 +22,15 @@ export class VolumeState {
   readonly committer: Committer;
   /** The session has ended: nothing is written any more. */
   ended = false;
+  readonly #relatime: boolean;
 
-  /** @param options `dirtyBytes`: bytes of dirty data before writers wait */
-  constructor(container: Container, options: { readonly dirtyBytes: number }) {
+  /** @param options `dirtyBytes`: bytes of dirty data before writers wait; `relatime`: reading moves access times */
+  constructor(
+    container: Container,
+    options: { readonly dirtyBytes: number; readonly relatime: boolean },
+  ) {
     this.container = container;
+    this.#relatime = options.relatime;
     this.readOnly = container.readOnly;
     this.buffers = new RunBuffers({ shared: container.keys.sealer.parallel });
     this.dirty = new WriteBack(container, this.log, {
@@ -80,6 +87,19 @@ export class VolumeState {
     inodes.ctimeS[ino] = seconds, inodes.ctimeN[ino] = nanoseconds;
     if (m) inodes.mtimeS[ino] = seconds, inodes.mtimeN[ino] = nanoseconds;
     this.log.inode(ino);
+  }
+
+  /** Moves the access time of what is read, where it is older than the last change or a day. */
+  accessed(ino: Ino): void {
+    if (!this.#relatime || !this.takesChanges) return;
+    const t = this.tables.inodes, at = t.atimeS[ino]!, seconds = Math.floor(Date.now() / 1000);
+    const older = (s: number, n: number) => at < s || (at === s && t.atimeN[ino]! <= n);
+    const due = older(t.mtimeS[ino]!, t.mtimeN[ino]!) || older(t.ctimeS[ino]!, t.ctimeN[ino]!) ||
+      seconds - at >= DAY;
+    if (!due) return;
+    [t.atimeS[ino], t.atimeN[ino]] = now();
+    this.log.inode(ino);
+    this.committer.touched();
   }
 
   /** Told of blocks that a file no longer refers to. */

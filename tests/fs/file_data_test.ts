@@ -35,8 +35,8 @@ Deno.test("much data of a file is written before anybody asks for it", strict, a
 Deno.test("writers wait at the limit of dirty data, and all of it arrives", strict, async () => {
   const { base } = await fresh((base) => base), keys = await testKeys();
   const container = await Container.open(base, keys, { mode: "write", session: new Uint8Array(16).fill(4) });
-  const state = new VolumeState(container, { dirtyBytes: MIB }),
-    data = new FileData(state, { relatime: false });
+  const state = new VolumeState(container, { dirtyBytes: MIB, relatime: false }),
+    data = new FileData(state);
   const ino = container.tables.inodes.allocate();
   container.tables.inodes.mode[ino] = FILE.mode;
   container.tables.inodes.nlink[ino] = 1;

@@ -158,6 +158,14 @@ export class MemoryFilesystem implements Filesystem {
     this.#set(node, { mtime: now, ctime: now });
   }
 
+  /** Content was read: atime moves if it is not newer than the last change, as with `relatime`. */
+  #accessed(node: Node): void {
+    const { atime, mtime, ctime } = node.attributes;
+    const since = ({ seconds, nanoseconds }: Time) =>
+      atime.seconds < seconds || (atime.seconds === seconds && atime.nanoseconds <= nanoseconds);
+    if (!this.readOnly && (since(mtime) || since(ctime))) this.#set(node, { atime: this.#now() });
+  }
+
   #checkChange(): void {
     if (this.readOnly) throw new FsError("EROFS");
   }
@@ -345,12 +353,15 @@ export class MemoryFilesystem implements Filesystem {
   readlink(ino: Ino): Uint8Array {
     const node = this.#node(ino);
     if (this.#type(node) !== S_IFLNK) throw new FsError("EINVAL");
+    this.#accessed(node);
     return node.target.slice();
   }
 
   *list(directory: Ino, cookie = 0): IterableIterator<ListedEntry> {
+    const node = this.#directory(directory);
+    this.#accessed(node);
     // Maps keep the order in which names came, and go on rightly while names come and go.
-    for (const [name, entry] of this.#directory(directory).entries) {
+    for (const [name, entry] of node.entries) {
       if (entry.cookie > cookie) yield { name: bytesOf(name), ino: entry.ino, cookie: entry.cookie };
     }
   }
@@ -377,6 +388,7 @@ export class MemoryFilesystem implements Filesystem {
       const block = node.blocks.get(number);
       if (block) bytes.set(block.subarray(start, end), done);
     });
+    if (bytes.length > 0) this.#accessed(node);
     return bytes;
   }
 
