@@ -68,8 +68,12 @@ export async function mountLibfuse(
   const nodes = new Nodes(filesystem);
   const receiver = new Receiver(library.abi);
   const replies = new Replies(library, { filesystem, nodes, settings });
-  const context = { library, filesystem, nodes, receiver, replies, writebackCache: settings.writebackCache };
-  const session = new Session({
+  const context = {
+    ...{ library, filesystem, nodes, receiver, replies },
+    ...{ writebackCache: settings.writebackCache, directIo: settings.directIo },
+    forgetAttributes: (node: bigint) => session.forgetAttributes(node),
+  };
+  const session: Session = new Session({
     ...{ library, nodes, receiver, replies, settings },
     operations: operations(context),
     log: options.log ?? (() => {}),

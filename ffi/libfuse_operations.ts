@@ -1,4 +1,5 @@
 import { BufferPool } from "../fs/block/buffers.ts";
+import { now } from "../fs/clock.ts";
 import { Errno, FsError } from "../fs/errors.ts";
 import {
   type AttributeChanges,
@@ -72,6 +73,9 @@ export interface OperationsContext {
   readonly receiver: Receiver;
   readonly replies: Replies;
   readonly writebackCache: boolean;
+  readonly directIo: boolean;
+  /** Has the kernel ask again for a node's attributes. */
+  readonly forgetAttributes: (node: bigint) => void;
 }
 
 function position(offset: bigint): number {
@@ -80,17 +84,25 @@ function position(offset: bigint): number {
   return Number(offset);
 }
 
-function now(): Time {
-  const milliseconds = performance.timeOrigin + performance.now();
-  const seconds = Math.floor(milliseconds / 1000);
-  return { seconds, nanoseconds: Math.min(999_999_999, Math.floor((milliseconds - seconds * 1000) * 1e6)) };
+/** The filesystem's own clock: another one would make the mtime of `touch` later than its ctime. */
+function present(): Time {
+  const [seconds, nanoseconds] = now();
+  return { seconds, nanoseconds };
 }
 
-const SYSTEM_PREFIX = new TextEncoder().encode("system.");
+const TRUSTED = new TextEncoder().encode("trusted.");
+/** Namespaces of xattr(7) that are kept. `system.` is not: POSIX ACLs would be stored and not enforced. */
+const NAMESPACES = [...["user.", "security."].map((prefix) => new TextEncoder().encode(prefix)), TRUSTED];
 
-/** POSIX ACLs are not kept: they would be stored and not enforced. */
-function refuseSystem(name: Uint8Array): void {
-  if (SYSTEM_PREFIX.every((byte, i) => name[i] === byte)) throw new FsError("ENOTSUP");
+/** The attribute that gives a program capabilities (capabilities(7)). */
+const CAPABILITY = new TextEncoder().encode("security.capability");
+
+function startsWith(name: Uint8Array, prefix: Uint8Array): boolean {
+  return prefix.every((byte, i) => name[i] === byte);
+}
+
+function refuseNamespace(name: Uint8Array): void {
+  if (!NAMESPACES.some((prefix) => startsWith(name, prefix))) throw new FsError("ENOTSUP");
 }
 
 /** All operations that a mount answers, by their names in `struct fuse_lowlevel_ops`. Locks are left to the kernel. */
@@ -122,27 +134,44 @@ export function operations(context: OperationsContext): Partial<Record<Operation
 
   function changesOf(attributes: Deno.PointerValue, set: number): AttributeChanges {
     const view = new Deno.UnsafePointerView(attributes!);
+    // A kernel that keeps ctime itself means the same moment by "now".
+    const moment = set & SetAttr.ctime ? timeAt(view, stat.st_ctim) : present();
     return {
       ...(set & SetAttr.mode && { mode: view.getUint32(stat.st_mode) & 0o7777 }),
       ...(set & SetAttr.uid && { uid: view.getUint32(stat.st_uid) }),
       ...(set & SetAttr.gid && { gid: view.getUint32(stat.st_gid) }),
       ...(set & SetAttr.size && { size: position(view.getBigInt64(stat.st_size)) }),
       ...(set & SetAttr.atimeNow
-        ? { atime: now() }
+        ? { atime: moment }
         : set & SetAttr.atime && { atime: timeAt(view, stat.st_atim) }),
       ...(set & SetAttr.mtimeNow
-        ? { mtime: now() }
+        ? { mtime: moment }
         : set & SetAttr.mtime && { mtime: timeAt(view, stat.st_mtim) }),
-      ...(set & SetAttr.ctime && { ctime: timeAt(view, stat.st_ctim) }),
+      ...(set & SetAttr.ctime && { ctime: moment }),
     };
+  }
+
+  /** The mode that a file has once others than root have changed its content; undefined if it stays. */
+  function modeWithoutSetId(request: Request, ino: Ino): number | undefined {
+    const { mode } = fs.attributes(ino);
+    const lost = S_ISUID | (mode & 0o010 ? S_ISGID : 0);
+    if ((mode & lost) === 0 || replies.caller(request).uid === 0) return undefined;
+    return mode & 0o7777 & ~lost;
   }
 
   /** What `open` with O_TRUNC changes: as on other filesystems, set-id bits go unless root does it. */
   function truncation(request: Request, ino: Ino): AttributeChanges {
-    const { mode } = fs.attributes(ino);
-    const lost = S_ISUID | (mode & 0o010 ? S_ISGID : 0);
-    if ((mode & lost) === 0 || replies.caller(request).uid === 0) return { size: 0 };
-    return { size: 0, mode: mode & 0o7777 & ~lost };
+    const mode = modeWithoutSetId(request, ino);
+    return mode === undefined ? { size: 0 } : { size: 0, mode };
+  }
+
+  /** Takes set-id bits and capabilities from a file that is written past the page cache: the kernel does not. */
+  function losePrivileges(request: Request, node: bigint): void {
+    const ino = nodes.ino(node), mode = modeWithoutSetId(request, ino);
+    const capable = fs.getXattr(ino, CAPABILITY) !== undefined;
+    if (capable) fs.removeXattr(ino, CAPABILITY);
+    if (mode !== undefined) fs.setAttributes(ino, { mode });
+    if (capable || mode !== undefined) context.forgetAttributes(node);
   }
 
   async function fsync(request: Request, node: bigint, dataOnly: number): Promise<void> {
@@ -280,6 +309,7 @@ export function operations(context: OperationsContext): Partial<Record<Operation
     write: operation([NODE, ADDRESS, SIZE, OFFSET, POINTER], (request, node, data, size, offset) => {
       const ino = nodes.ino(node), at = position(offset), length = Number(size);
       if (at + length > FILE_SIZE_MAX) throw new FsError("EFBIG");
+      if (context.directIo) losePrivileges(request, node);
       const answer = () => replies.written(request, length);
       const view = receiver.view(data, length);
       const admitted = fs.admit();
@@ -329,7 +359,7 @@ export function operations(context: OperationsContext): Partial<Record<Operation
     setxattr: operation([NODE, ADDRESS, ADDRESS, SIZE, I32], (request, node, name, value, size, flags) => {
       const ino = nodes.ino(node), key = receiver.string(name);
       const bytes = receiver.view(value, Number(size)).slice();
-      refuseSystem(key);
+      refuseNamespace(key);
       return change(() => {
         fs.setXattr(ino, key, bytes, flags);
         replies.success(request);
@@ -338,14 +368,16 @@ export function operations(context: OperationsContext): Partial<Record<Operation
 
     getxattr: operation([NODE, ADDRESS, SIZE], (request, node, name, size) => {
       const key = receiver.string(name);
-      refuseSystem(key);
+      refuseNamespace(key);
       const value = fs.getXattr(nodes.ino(node), key);
       if (value === undefined) replies.error(request, Errno.ENODATA);
       else replies.xattr(request, value, Number(size));
     }),
 
     listxattr: operation([NODE, SIZE], (request, node, size) => {
-      const names = fs.listXattr(nodes.ino(node));
+      // As elsewhere (xattr(7)), only who may read trusted attributes sees that they are there.
+      const root = replies.caller(request).uid === 0;
+      const names = fs.listXattr(nodes.ino(node)).filter((name) => root || !startsWith(name, TRUSTED));
       const list = new Uint8Array(names.reduce((sum, name) => sum + name.length + 1, 0));
       let at = 0;
       for (const name of names) {
@@ -357,7 +389,7 @@ export function operations(context: OperationsContext): Partial<Record<Operation
 
     removexattr: operation([NODE, ADDRESS], (request, node, name) => {
       const ino = nodes.ino(node), key = receiver.string(name);
-      refuseSystem(key);
+      refuseNamespace(key);
       return change(() => {
         fs.removeXattr(ino, key);
         replies.success(request);
@@ -378,6 +410,7 @@ export function operations(context: OperationsContext): Partial<Record<Operation
       // takes all of the file as data, which is right.
       if (context.writebackCache) throw new FsError("ENOSYS");
       if (whence !== SEEK_DATA && whence !== SEEK_HOLE) throw new FsError("EINVAL");
+      if (offset < 0n) throw new FsError("ENXIO");
       const what = whence === SEEK_DATA ? "data" : "hole";
       replies.position(request, fs.seek(nodes.ino(node), position(offset), what));
     }),

@@ -231,6 +231,14 @@ export class Session {
   }
 
   /**
+   * Has the kernel ask again for a node's attributes. This notification alone may go out while a request is worked on:
+   * it takes no lock that the kernel holds meanwhile.
+   */
+  forgetAttributes(node: bigint): void {
+    this.#parts.library.fuse.fuse_lowlevel_notify_inval_inode(this.#pointer, node, -1n, 0n);
+  }
+
+  /**
    * Ends {@linkcode run} soon, though the filesystem is still in use.
    *
    * @param options `detached`: it is no longer in the tree, so that there is nothing to unmount in the end

@@ -145,6 +145,15 @@ const LIBFUSE = {
     ],
     result: "i32",
   },
+  fuse_lowlevel_notify_inval_inode: {
+    parameters: [
+      "pointer", // struct fuse_session *se
+      "u64", // fuse_ino_t ino
+      "i64", // off_t off, negative: attributes only
+      "i64", // off_t len
+    ],
+    result: "i32",
+  },
   fuse_add_direntry: {
     parameters: [
       "pointer", // fuse_req_t req
