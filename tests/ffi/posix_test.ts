@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
 import type { MountOptions } from "../../ffi/mod.ts";
 import type { Filesystem } from "../../fs/filesystem.ts";
+import { checkContainer } from "../../fs/fsck.ts";
+import { RamStore } from "../../fs/store/ram.ts";
+import { makeContainer, openVolume, testKeys } from "../fs/fixture.ts";
 import { delayed } from "../model/delayed_filesystem.ts";
 import { MemoryFilesystem } from "../model/memory_filesystem.ts";
 import { checksFor, runCheck } from "../mounted/posix_checks.ts";
@@ -14,9 +17,11 @@ async function checkAll(
   options: MountOptions,
   can: { holes?: boolean; mapping?: boolean },
 ) {
-  await using test = await testMount(filesystem, options);
+  const root = Deno.uid() === 0;
+  await using test = await testMount(filesystem, { allowOther: root, ...options });
+  if (root) await Deno.chmod(test.directory, 0o755);
   const checks = checksFor({
-    root: Deno.uid() === 0,
+    root,
     holes: can.holes ?? true,
     mapping: can.mapping ?? true,
   });
@@ -60,3 +65,18 @@ Deno.test(
   strict,
   () => checkMemory({ directIo: true }, { mapping: false }),
 );
+
+for (
+  const [suite, writebackCache] of [["aes-256-cbc-hmac-sha256", false], ["aes-256-gcm", true]] as const
+) {
+  const cache = writebackCache ? "with" : "without";
+  Deno.test(`a mounted container does so (${suite}, ${cache} write-back cache)`, strict, async () => {
+    const store = new RamStore();
+    await makeContainer(store, suite);
+    const volume = await openVolume(store, "write", { suite });
+    await checkAll(volume, { writebackCache }, { holes: !writebackCache });
+    await volume.end();
+    const { findings } = await checkContainer(store, await testKeys(suite), { scrub: true });
+    assert.deepEqual(findings, []);
+  });
+}

@@ -7,7 +7,7 @@
 export interface PosixCheck {
   readonly language: "sh" | "python";
   readonly script: string;
-  /** Needs rights that only root has. */
+  /** Needs rights that only root has, and a mount that lets other users in. */
   readonly root?: boolean;
   /** Needs shared writable mappings, which a mount without page cache has only with libfuse 3.16 and later. */
   readonly mapping?: boolean;
@@ -240,7 +240,7 @@ falloc(16, 99000, 5000); assert os.fstat(fd).st_size == 104000 and os.pread(fd, 
     `
 fd = os.open('f', os.O_CREAT | os.O_RDWR); os.pwrite(fd, b'a' * 4096, 65536); os.ftruncate(fd, 1 << 20); os.fsync(fd)
 assert os.lseek(fd, 0, os.SEEK_DATA) == 65536 and os.lseek(fd, 65536, os.SEEK_HOLE) == 69632 and os.lseek(fd, 5, os.SEEK_HOLE) == 5
-fails(errno.ENXIO, os.lseek, fd, 70000, os.SEEK_DATA); fails(errno.ENXIO, os.lseek, fd, 1 << 20, os.SEEK_HOLE)
+fails(errno.ENXIO, os.lseek, fd, 70000, os.SEEK_DATA); fails(errno.ENXIO, os.lseek, fd, 1 << 20, os.SEEK_HOLE); fails(errno.ENXIO, os.lseek, fd, -1, os.SEEK_DATA)
 `,
     { holes: true },
   ),
@@ -308,6 +308,159 @@ for n in range(4):
     pids.append(pid)
 for p in pids: assert os.waitpid(p, 0)[1] == 0
 assert len(os.listdir('.')) == 160
+`),
+  "link() answers with the file's own size and inode number": python(`
+fd = os.open('a', os.O_CREAT | os.O_RDWR); os.write(fd, b'x' * 12345); os.link('a', 'b'); b = os.lstat('b')
+assert (b.st_size, b.st_ino, b.st_nlink) == (12345, os.fstat(fd).st_ino, 2), b
+os.write(fd, b'y'); assert os.stat('b').st_size == 12346 and os.fstat(fd).st_nlink == 2; assert get('b')[-1:] == b'y'
+`),
+  "git clone shares objects by hard links with a repository beside it": sh(`
+    export HOME=$PWD GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_NAME=n GIT_AUTHOR_EMAIL=e GIT_COMMITTER_NAME=n GIT_COMMITTER_EMAIL=e
+    git init -q -b main r; for i in $(seq 50); do echo $i >r/$i; done; git -C r add .; git -C r commit -qm one
+    git clone -q r c; test -n "$(find c/.git/objects -type f -links 2)"; git -C c fsck --full --strict; test -z "$(git -C c status --porcelain)"`),
+  "open() finds a name that another process replaces by rename() all the time": python(`
+put('name', b'0'); stop = time.monotonic() + 2; pids = []
+for n in range(3):
+    pid = os.fork()
+    if not pid:
+        i = 0
+        while time.monotonic() < stop:
+            if n == 0: i += 1; put('new', b'%d' % i); os.rename('new', 'name'); continue
+            os.stat('name'); fd = os.open('name', os.O_RDONLY); assert os.read(fd, 9) and os.fstat(fd).st_size; os.close(fd)
+            os.close(os.open('name', os.O_RDWR | os.O_CREAT))
+        os._exit(0)
+    pids.append(pid)
+for p in pids: assert os.waitpid(p, 0)[1] == 0
+`),
+  "an open file without a name can be changed in every way": python(`
+fd = os.open('f', os.O_CREAT | os.O_RDWR, 0o644); os.write(fd, b'x' * 9000); os.unlink('f')
+os.fchmod(fd, 0o600); os.fchown(fd, os.getuid(), os.getgid()); os.ftruncate(fd, 20000); os.setxattr(fd, 'user.a', b'1')
+os.utime(fd, ns=(7, 8)); s = os.fstat(fd); assert (s.st_mode & 0o7777, s.st_size, s.st_nlink, s.st_mtime_ns) == (0o600, 20000, 0, 8), s
+assert os.getxattr(fd, 'user.a') == b'1' and os.pread(fd, 20000, 0) == b'x' * 9000 + bytes(11000)
+os.posix_fallocate(fd, 0, 50000); os.fsync(fd); assert os.fstat(fd).st_size == 50000
+d = os.open('.', os.O_RDONLY); os.fsync(d); assert os.listdir('.') == []
+`),
+  "a mapping of an open file without a name is written back": python(
+    `
+fd = os.open('f', os.O_CREAT | os.O_RDWR); os.write(fd, b'x' * 9000); m = mmap.mmap(fd, 9000); os.unlink('f')
+m[8999] = 65; m.flush(); assert os.pread(fd, 9, 8998) == b'xA'; os.ftruncate(fd, 100); assert m[:100] == b'x' * 100
+`,
+    { mapping: true },
+  ),
+  "requests of different users at once each act with their own rights": python(
+    `
+os.chmod('.', 0o777); os.mkdir('shared'); os.chown('shared', 0, 777); os.chmod('shared', 0o2777); put('secret'); os.chown('secret', 0, 55); os.chmod('secret', 0o060)
+def work(uid):
+    for i in range(50):
+        n = '%d-%d' % (uid, i); put(n, b'x'); os.mkdir(n + '.d'); os.symlink('x', n + '.s'); os.mkfifo(n + '.p'); put('shared/' + n)
+        for one in (n, n + '.d', n + '.s', n + '.p'): s = os.lstat(one); assert (s.st_uid, s.st_gid) == (uid, uid + 1), (uid, s)
+        s = os.stat('shared/' + n); assert (s.st_uid, s.st_gid) == (uid, 777), (uid, s)
+        if uid == 1000: open('secret', 'rb').close()
+        else: fails(errno.EACCES, open, 'secret', 'rb'); fails(errno.EPERM, os.chmod, 'shared', 0)
+pids = []
+for uid in range(1000, 1004):
+    pid = os.fork()
+    if not pid:
+        os.setgroups([55] if uid == 1000 else []); os.setgid(uid + 1); os.setuid(uid); work(uid); os._exit(0)
+    pids.append(pid)
+for p in pids: assert os.waitpid(p, 0)[1] == 0
+`,
+    { root: true },
+  ),
+  "security and trusted attributes are kept on symlinks, too": python(
+    `
+os.symlink('none', 's'); at = dict(follow_symlinks=False)
+for n in ('security.a', 'trusted.b'): os.setxattr('s', n, n.encode(), **at); assert os.getxattr('s', n, **at) == n.encode()
+assert sorted(os.listxattr('s', **at)) == ['security.a', 'trusted.b']; fails(errno.EPERM, os.setxattr, 's', 'user.c', b'', **at)
+os.removexattr('s', 'trusted.b', **at); fails(errno.ENODATA, os.getxattr, 's', 'trusted.b', **at); assert os.readlink('s') == 'none'
+`,
+    { root: true },
+  ),
+  "trusted attributes are there for root alone": python(
+    `
+put('f'); os.chmod('f', 0o666); os.chmod('.', 0o777); os.setxattr('f', 'trusted.a', b'1'); os.setxattr('f', 'user.b', b'2')
+assert sorted(os.listxattr('f')) == ['trusted.a', 'user.b']; pid = os.fork()
+if not pid:
+    os.setuid(1000); assert os.listxattr('f') == ['user.b']; fails(errno.ENODATA, os.getxattr, 'f', 'trusted.a')
+    fails(errno.EPERM, os.setxattr, 'f', 'trusted.a', b''); os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+`,
+    { root: true },
+  ),
+  "attributes without a namespace, or in an unknown one, are refused": python(`
+put('f')
+for n in ('none', 'unknown.a', 'System.a'): fails(errno.EOPNOTSUPP, os.setxattr, 'f', n, b''); fails(errno.EOPNOTSUPP, os.getxattr, 'f', n)
+assert os.listxattr('f') == []; os.mkfifo('p'); fails(errno.EPERM, os.setxattr, 'p', 'user.a', b'')
+`),
+  "what others write, cut, copy or punch loses set-id bits and capabilities": python(
+    `
+os.chmod('.', 0o777); put('from', b'z' * 100); os.chmod('from', 0o644); cap = struct.pack('<IIIII', 0x02000001, 1 << 10, 0, 0, 0)
+ways = {
+    'write': lambda fd: os.write(fd, b'y'), 'ftruncate': lambda fd: os.ftruncate(fd, 3), 'fallocate': lambda fd: os.posix_fallocate(fd, 0, 9999),
+    'punch': lambda fd: libc.fallocate(fd, 3, ctypes.c_long(0), ctypes.c_long(4096)), 'truncate': lambda fd: os.truncate('f', 2),
+    'open': lambda fd: os.open('f', os.O_WRONLY | os.O_TRUNC), 'copy': lambda fd: os.copy_file_range(os.open('from', os.O_RDONLY), fd, 100),
+}
+for name, way in ways.items():
+    put('f', b'x' * 5000); os.chmod('f', 0o6777); os.setxattr('f', 'security.capability', cap); pid = os.fork()
+    if not pid: os.setgroups([]); os.setgid(1000); os.setuid(1000); way(os.open('f', os.O_RDWR)); os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0; assert os.stat('f').st_mode & 0o7777 == 0o777, name; fails(errno.ENODATA, os.getxattr, 'f', 'security.capability'); os.unlink('f')
+put('f'); os.setxattr('f', 'security.capability', cap); os.chown('f', 1, 1); fails(errno.ENODATA, os.getxattr, 'f', 'security.capability')
+`,
+    { root: true },
+  ),
+  "ctime moves with every change, and with nothing else": python(`
+put('f', b'x' * 100); os.mkdir('d'); put('g'); put('over'); fd = os.open('f', os.O_RDWR)
+def ctime(p): return os.lstat(p).st_ctime_ns
+def moves(p, *works):
+    for i, work in enumerate(works): c = ctime(p); time.sleep(0.01); work(); assert ctime(p) > c, (p, i)
+def stays(p, *works):
+    for i, work in enumerate(works): c = ctime(p); time.sleep(0.01); work(); assert ctime(p) == c, (p, i)
+def falloc(mode): return lambda: libc.fallocate(fd, mode, ctypes.c_long(0), ctypes.c_long(8192))
+moves('f', lambda: os.chmod('f', 0o644), lambda: os.chmod('f', 0o644), lambda: os.chown('f', -1, os.getgid()), lambda: os.link('f', 'h'), lambda: os.unlink('h'))
+moves('f', lambda: os.write(fd, b'1'), lambda: os.ftruncate(fd, 50), lambda: os.ftruncate(fd, 50), lambda: os.utime('f', ns=(1, 2)), lambda: os.utime('f'))
+moves('f', lambda: os.setxattr('f', 'user.a', b'1'), lambda: os.setxattr('f', 'user.a', b'2'), lambda: os.removexattr('f', 'user.a'))
+moves('f', falloc(0), falloc(1), falloc(3), lambda: open('f', 'w').close(), lambda: open('f', 'w').close())
+os.link('over', 'other'); moves('other', lambda: os.rename('g', 'over'))
+moves('d', lambda: put('d/x'), lambda: os.rename('d/x', 'd/y'), lambda: os.symlink('s', 'd/s'), lambda: os.unlink('d/y'), lambda: os.mkdir('d/e'), lambda: os.rmdir('d/e'))
+moves('d/s', lambda: os.lchown('d/s', -1, os.getgid())); os.rename('d', 'e')
+stays('f', lambda: get('f'), lambda: os.stat('f'), lambda: os.fsync(fd), lambda: os.write(fd, b''), lambda: fails(errno.ENODATA, os.removexattr, 'f', 'user.a'))
+stays('e', lambda: os.listdir('e'), lambda: fails(errno.EEXIST, os.mkdir, 'e/s'), lambda: os.chmod('.', 0o755))
+`),
+  "atime moves when a file, a directory or a symlink is read": python(`
+put('f'); os.mkdir('d'); put('d/f'); os.symlink('f', 's'); time.sleep(0.01); put('f', b'xyz')
+fd = os.open('f', os.O_RDONLY); os.fsync(fd); os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+for p, read in (('f', lambda: get('f')), ('d', lambda: os.listdir('d')), ('s', lambda: os.readlink('s'))):
+    old = os.lstat(p); time.sleep(0.01); read(); new = os.lstat(p); assert new.st_atime_ns > old.st_atime_ns, p
+    assert (new.st_mtime_ns, new.st_ctime_ns) == (old.st_mtime_ns, old.st_ctime_ns), p
+`),
+  "utimensat with UTIME_NOW uses the clock that moves ctime": python(`
+for i in range(20):
+    put('f%d' % i); before = time.time_ns(); os.utime('f%d' % i); s = os.stat('f%d' % i)
+    assert s.st_atime_ns == s.st_mtime_ns <= s.st_ctime_ns <= s.st_mtime_ns + 50000000, s; assert abs(s.st_mtime_ns - before) < 10**9
+`),
+  "a program that uses up its open files takes none from others": python(`
+import resource, subprocess
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]; limit = min(hard, 6000); resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard)); fds = []
+try:
+    while True: fds.append(os.open('f%d' % (len(fds) % 3000), os.O_CREAT | os.O_RDWR))
+except OSError as e: assert e.errno == errno.EMFILE, e
+assert len(fds) > limit - 100; pid = os.fork()
+if not pid:
+    os.close(fds.pop()); os.close(fds.pop())
+    for i in range(50): put('g%d' % i, b'x'); assert get('g%d' % i) == b'x'
+    os.mkdir('d'); assert len(os.listdir('.')) > 3000; os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0; os.write(fds[0], b'last'); assert os.pread(fds[0], 9, 0) == b'last'
+`),
+  "what limits a file's size is kept, and what fits is written": python(`
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN); fd = os.open('f', os.O_CREAT | os.O_RDWR)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10000, 10000)); assert os.write(fd, bytes(9000)) == 9000 and os.write(fd, bytes(9000)) == 1000
+fails(errno.EFBIG, os.write, fd, b'x'); fails(errno.EFBIG, os.ftruncate, fd, 10001); fails(errno.EFBIG, os.posix_fallocate, fd, 0, 20000); assert os.fstat(fd).st_size == 10000
+`),
+  "a program that runs cannot be written, and runs on without a name": python(`
+import shutil, subprocess
+shutil.copy(shutil.which('sleep'), 'program'); os.chmod('program', 0o755); p = subprocess.Popen(['./program', '0.5'])
+time.sleep(0.1); fails(errno.ETXTBSY, os.open, 'program', os.O_WRONLY); os.unlink('program'); assert p.wait() == 0
 `),
 };
 
