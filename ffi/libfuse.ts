@@ -194,7 +194,13 @@ class LibfuseMount implements Mounted {
     await libc.close_mounted(fd);
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  /** Once begun, by a signal perhaps, whoever disposes waits for the same end. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#disposal ??= this.#dispose();
+  }
+  #disposal: Promise<void> | undefined;
+
+  async #dispose(): Promise<void> {
     if (this.#ended) return;
     try {
       await this.unmount();
