@@ -1,0 +1,317 @@
+/**
+ * Runs known test programs of filesystems on a mounted container and prints what passed: pjdfstest, fsx, fsstress and
+ * fio, from a folder outside the repository (`docs/posix.md` says how to fill it). As root, because users come into it.
+ *
+ *     deno task posix --suites DIR [--reference DIR] [--only NAME,...] [--cipher SUITE] [--seeds N] [--work DIR]
+ *
+ * `--reference` is a directory of another filesystem: what fails on the container is tried there, too.
+ */
+import { createHash } from "node:crypto";
+import process from "node:process";
+import { parseArgs } from "node:util";
+
+/** How many test files or processes run at a time. */
+const AT_ONCE = 4;
+/** A test that takes longer than this has failed, in milliseconds. */
+const PATIENCE = 600_000;
+
+/** One test that can pass or fail. */
+interface Case {
+  readonly name: string;
+  /** Runs it in an empty directory. @returns how many checks passed, and the names of those that failed. */
+  readonly run: (directory: string) => Promise<{ passed: number; failed: string[] }>;
+}
+
+/** A program with its cases; undefined cases: it is not there. */
+interface Suite {
+  readonly name: string;
+  readonly cases: readonly Case[] | undefined;
+  readonly missing: string;
+}
+
+/** What came out of a suite. */
+interface Result {
+  readonly name: string;
+  readonly passed: number;
+  readonly failed: readonly string[];
+  /** Those of {@linkcode failed} that fail on the reference, too. */
+  readonly reference: readonly string[] | undefined;
+}
+
+interface Ended {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+async function run(command: readonly string[], options: Deno.CommandOptions = {}): Promise<Ended> {
+  const [program, ...args] = command;
+  const signal = AbortSignal.timeout(PATIENCE);
+  const { code, stdout, stderr } = await new Deno.Command(program!, {
+    ...{ args, stdin: "null", signal },
+    ...options,
+  }).output();
+  const text = new TextDecoder();
+  return { code, stdout: text.decode(stdout), stderr: text.decode(stderr) };
+}
+
+async function exists(path: string): Promise<boolean> {
+  return await Deno.stat(path).then(() => true, () => false);
+}
+
+/** A case of one command: it passes if the command ends with 0. `@` in an argument is the directory. */
+function commandCase(name: string, command: readonly string[]): Case {
+  return {
+    name,
+    async run(directory) {
+      const ended = await run(command.map((word) => word.replace("@", directory)), { cwd: directory });
+      return ended.code === 0 ? { passed: 1, failed: [] } : { passed: 0, failed: [name] };
+    },
+  };
+}
+
+/** Every file of pjdfstest; each speaks TAP: a plan `1..N`, then `ok I` or `not ok I`, which `# TODO` excuses. */
+async function pjdfstest(suites: string): Promise<Suite> {
+  const root = `${suites}/pjdfstest`, cases: Case[] = [];
+  const missing = `${root}/pjdfstest and ${root}/tests/`;
+  if (!await exists(`${root}/pjdfstest`)) return { name: "pjdfstest", cases: undefined, missing };
+  for await (const folder of Deno.readDir(`${root}/tests`)) {
+    if (!folder.isDirectory) continue;
+    for await (const file of Deno.readDir(`${root}/tests/${folder.name}`)) {
+      if (!file.name.endsWith(".t")) continue;
+      const name = `${folder.name}/${file.name}`;
+      cases.push({ name, run: (directory) => tap(name, `${root}/tests/${name}`, directory) });
+    }
+  }
+  return { name: "pjdfstest", cases: cases.sort((a, b) => a.name < b.name ? -1 : 1), missing };
+}
+
+async function tap(name: string, file: string, cwd: string): Promise<{ passed: number; failed: string[] }> {
+  const { stdout } = await run(["sh", file], { cwd });
+  const planned = Number(/^1\.\.(\d+)/m.exec(stdout)?.[1] ?? NaN);
+  if (Number.isNaN(planned)) return { passed: 0, failed: [`${name}: no plan`] };
+  const told = [...stdout.matchAll(/^(not )?ok (\d+)(.*)$/gm)];
+  const good = new Set(
+    told.filter(([, not, , rest]) => !not || rest!.includes("# TODO")).map((one) => one[2]),
+  );
+  const numbers = Array.from({ length: planned }, (_, i) => `${i + 1}`);
+  const failed = numbers.filter((number) => !good.has(number)).map((number) => `${name}:${number}`);
+  return { passed: planned - failed.length, failed };
+}
+
+/** Ways of using a file that fsx tells apart: buffered, without mappings, without punching, direct, and more. */
+const FSX_WAYS: Readonly<Record<string, readonly string[]>> = {
+  all: [],
+  "no mmap": ["-R", "-W"],
+  "no punch": ["-H", "-z"],
+  "large, fsync": ["-y", "-l", "1000000", "-o", "131072"],
+  direct: ["-Z", "-r", "512", "-w", "512", "-R", "-W"],
+  "reopen, drop cache": ["-f", "-c", "50"],
+  aio: ["-A", "-R", "-W"],
+};
+
+async function fsx(suites: string, seeds: number): Promise<Suite> {
+  const program = `${suites}/fsx`;
+  const cases = Object.entries(FSX_WAYS).flatMap(([way, options]) =>
+    Array.from({ length: seeds }, (_, i) => {
+      const command = [program, "-q", "-N", "10000", "-S", `${i + 1}`, ...options, "@/file"];
+      return commandCase(`${way}, seed ${i + 1}`, command);
+    })
+  );
+  return { name: "fsx", cases: await exists(program) ? cases : undefined, missing: program };
+}
+
+async function fsstress(suites: string, seeds: number): Promise<Suite> {
+  const program = `${suites}/fsstress`;
+  const cases = Array.from({ length: seeds }, (_, i) => {
+    const load = ["-p", `${AT_ONCE}`, "-n", "2000", "-l", "1", "-s", `${i + 1}`];
+    return commandCase(`seed ${i + 1}`, [program, ...load, "-d", "@"]);
+  });
+  return { name: "fsstress", cases: await exists(program) ? cases : undefined, missing: program };
+}
+
+/** Jobs that write by different ways and verify what they read back. */
+const FIO_JOBS: Readonly<Record<string, readonly string[]>> = {
+  "sequential": ["--rw=write", "--bs=128k", "--size=64m"],
+  "random, direct, asynchronous": [
+    ...["--rw=randwrite", "--bs=4k", "--size=32m"],
+    ...["--ioengine=libaio", "--iodepth=8", "--direct=1"],
+  ],
+  "random, odd sizes": ["--rw=randwrite", "--bsrange=512-64k", "--bs_unaligned=1", "--size=64m"],
+  "mapped": ["--rw=randwrite", "--ioengine=mmap", "--bs=4k", "--size=32m"],
+  "fsync": ["--rw=randwrite", "--bs=8k", "--fsync=32", "--size=8m"],
+  "four readers and writers": ["--rw=randrw", "--bs=16k", "--numjobs=4", "--size=16m"],
+  "preallocated": ["--rw=randwrite", "--bs=4k", "--fallocate=posix", "--size=32m"],
+};
+
+async function fio(): Promise<Suite> {
+  const there = await run(["fio", "--version"]).then(({ code }) => code === 0, () => false);
+  const verify = ["--verify=crc32c", "--verify_fatal=1", "--do_verify=1", "--directory=@"];
+  const cases = Object.entries(FIO_JOBS).map(([name, job]) =>
+    commandCase(name, ["fio", "--name=job", ...verify, ...job])
+  );
+  return { name: "fio", cases: there ? cases : undefined, missing: "fio on the PATH" };
+}
+
+/** Runs the cases in directories of their own below `place`, some at a time. */
+async function runCases(place: string, cases: readonly Case[], keep: boolean) {
+  let passed = 0;
+  const failed = new Map<Case, string[]>(), next = cases.entries();
+  await Promise.all(Array.from({ length: AT_ONCE }, async () => {
+    for (const [i, one] of next) {
+      const directory = `${place}/${i}`;
+      await Deno.mkdir(directory, { mode: 0o755, recursive: true });
+      const result = await one.run(directory)
+        .catch((error) => ({ passed: 0, failed: [`${one.name}: ${error.message}`] }));
+      passed += result.passed;
+      if (result.failed.length > 0) failed.set(one, result.failed);
+      if (!keep) await run(["rm", "-rf", directory]);
+    }
+  }));
+  return { passed, failed };
+}
+
+/** All that can be seen of a tree, as one number: contents, attributes and names. */
+async function digest(directory: string): Promise<string> {
+  const hash = createHash("sha256");
+  const listing = await run([
+    ...["find", directory, "-mindepth", "1"],
+    ...["-printf", "%P %i %m %n %U %G %s %T@ %C@ %l %y\\n"],
+  ]);
+  hash.update(listing.stdout.split("\n").sort().join("\n"));
+  const sums = await run(["find", directory, "-type", "f", "-exec", "sha256sum", "{}", "+"]);
+  hash.update(sums.stdout.split("\n").sort().join("\n"));
+  return hash.digest("hex");
+}
+
+/** A container of its own, mounted for all users. */
+class Box {
+  readonly #work: string;
+  readonly mountpoint: string;
+  readonly #cipher: string;
+
+  constructor(work: string, cipher: string) {
+    this.#work = work;
+    this.#cipher = cipher;
+    this.mountpoint = `${work}/mnt`;
+  }
+
+  async coverfs(...args: string[]): Promise<void> {
+    const main = new URL("../../main.ts", import.meta.url).pathname;
+    const ended = await run([Deno.execPath(), "run", "--quiet", "--no-check", "-A", main, ...args], {
+      env: { XDG_STATE_HOME: `${this.#work}/state` },
+    });
+    if (ended.code !== 0) throw new Error(`coverfs ${args[0]} ended with ${ended.code}: ${ended.stderr}`);
+  }
+
+  async create(): Promise<void> {
+    await Deno.mkdir(this.mountpoint);
+    await Deno.writeTextFile(`${this.#work}/passphrase`, "test");
+    await this.#container("init", ["--suite", this.#cipher, "--kdf-rounds", "210000"]);
+  }
+
+  async #container(command: string, options: string[], ...more: string[]): Promise<void> {
+    const passphrase = ["--passfile", `${this.#work}/passphrase`];
+    await this.coverfs(command, ...options, ...passphrase, `${this.#work}/container`, ...more);
+  }
+
+  async mount(): Promise<void> {
+    await this.#container("mount", ["--allow-other"], this.mountpoint);
+  }
+
+  async unmount(): Promise<void> {
+    await this.coverfs("umount", this.mountpoint);
+  }
+
+  async check(): Promise<void> {
+    await this.#container("fsck", ["--scrub"]);
+  }
+}
+
+/** Whether what was left behind is the same after unmounting and mounting, and the container is clean. */
+async function keeps(box: Box): Promise<Result> {
+  const name = "remount and fsck";
+  const before = await digest(box.mountpoint);
+  await box.unmount();
+  await box.check();
+  await box.mount();
+  const failed = await digest(box.mountpoint) === before ? [] : ["the tree is another one"];
+  return { name, passed: 1 - failed.length, failed, reference: undefined };
+}
+
+/** The table that `docs/posix.md` shows. */
+function table(results: readonly Result[]): string {
+  const rows = [["suite", "passed", "failed", "of these also on the reference"]];
+  for (const { name, passed, failed, reference } of results) {
+    rows.push([name, `${passed}`, `${failed.length}`, reference === undefined ? "" : `${reference.length}`]);
+  }
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  return rows.map((row) => row.map((cell, i) => cell.padEnd(widths[i]!)).join("  ").trimEnd()).join("\n");
+}
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      suites: { type: "string" },
+      reference: { type: "string" },
+      only: { type: "string" },
+      cipher: { type: "string", default: "aes-256-cbc-hmac-sha256" },
+      seeds: { type: "string", default: "3" },
+      work: { type: "string" },
+    },
+  });
+  if (values.suites === undefined) {
+    console.error("usage: deno task posix --suites DIR [--reference DIR] [--only NAME,...] [--cipher SUITE]");
+    return 2;
+  }
+  if (Deno.uid() !== 0) {
+    console.error("Cannot run the suites: they need root");
+    return 2;
+  }
+  const folder = await Deno.realPath(values.suites), seeds = Number(values.seeds);
+  const only = values.only?.split(",");
+  const suites = [
+    await pjdfstest(folder),
+    await fsx(folder, seeds),
+    await fsstress(folder, seeds),
+    await fio(),
+  ]
+    .filter(({ name }) => only === undefined || only.includes(name));
+  const work = await Deno.makeTempDir({ prefix: "coverfs-posix-", ...(values.work && { dir: values.work }) });
+  await Deno.chmod(work, 0o755);
+  const box = new Box(work, values.cipher), results: Result[] = [];
+  await box.create();
+  await box.mount();
+  try {
+    for (const { name, cases, missing } of suites) {
+      if (cases === undefined) {
+        console.log(`${name}: missing: ${missing}`);
+        continue;
+      }
+      const { passed, failed } = await runCases(`${box.mountpoint}/${name}`, cases, name === "fsstress");
+      let reference: string[] | undefined;
+      if (values.reference !== undefined) {
+        const place = await Deno.makeTempDir({ prefix: "coverfs-posix-", dir: values.reference });
+        await Deno.chmod(place, 0o755);
+        const again = await runCases(place, [...failed.keys()], false);
+        await run(["rm", "-rf", place]);
+        const there = new Set([...again.failed.values()].flat());
+        reference = [...failed.values()].flat().filter((one) => there.has(one));
+      }
+      results.push({ name, passed, failed: [...failed.values()].flat(), reference });
+    }
+    results.push(await keeps(box));
+  } finally {
+    await box.unmount().catch((error) => console.error(error.message));
+  }
+  await Deno.remove(work, { recursive: true });
+  for (const { name, failed, reference } of results) {
+    for (const one of failed) {
+      console.log(`${name}: ${one}${reference?.includes(one) ? " (on the reference, too)" : ""}`);
+    }
+  }
+  console.log(table(results));
+  return results.some(({ failed, reference }) => failed.length > (reference?.length ?? 0)) ? 1 : 0;
+}
+
+if (import.meta.main) process.exitCode = await main();
