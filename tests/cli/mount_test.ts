@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdir, symlink, writeFile } from "node:fs/promises";
+import { mkdir, readdir, stat, symlink, utimes, writeFile } from "node:fs/promises";
 import { smallDisk, Workplace } from "./run.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true, ignore: Deno.build.os !== "linux" };
@@ -141,4 +141,23 @@ Deno.test("info tells in how many pieces the files lie", strict, async () => {
     (await place.run(["info"])).out,
     /^fragments {2}2\.00 a file with data, 10 KiB each on average$/m,
   );
+});
+
+Deno.test("access times move on a mount, and stay with --noatime and with -o noatime", strict, async () => {
+  await using place = await Workplace.make();
+  const folder = place.path("mnt", "folder");
+  await mkdir(place.path("mnt"));
+  assert.equal((await place.run(["init", "--kdf-rounds", "210000"])).code, 0);
+  for (const options of [[], ["--noatime"], ["-o", "noatime"]]) {
+    const mounted = await place.run(["mount", ...options, place.path("mnt")]);
+    assert.equal(mounted.code, 0, mounted.error);
+    try {
+      await mkdir(folder, { recursive: true });
+      await utimes(folder, 1, 2);
+      assert.deepEqual(await readdir(folder), []);
+      assert.equal((await stat(folder)).atimeMs === 1000, options.length > 0, options.join(" "));
+    } finally {
+      assert.equal((await place.run(["umount", place.path("mnt")])).code, 0);
+    }
+  }
 });
