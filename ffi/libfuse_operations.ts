@@ -19,6 +19,7 @@ import {
   S_ISUID,
   type Time,
 } from "../fs/types.ts";
+import { DirectWriters } from "./libfuse_direct_writers.ts";
 import { Directories } from "./libfuse_directories.ts";
 import type { Nodes } from "./libfuse_nodes.ts";
 import { type Receiver, REQUEST_BYTES } from "./libfuse_receive.ts";
@@ -110,6 +111,7 @@ export function operations(context: OperationsContext): Partial<Record<Operation
   const { library, filesystem: fs, nodes, receiver, replies } = context;
   const readBuffers = new BufferPool(REQUEST_BYTES, { shared: true });
   const directories = new Directories({ filesystem: fs, nodes, replies });
+  const directWriters = new DirectWriters();
   const info = FILE_INFO[library.abi];
   const stat = STAT[Deno.build.arch];
 
@@ -122,6 +124,20 @@ export function operations(context: OperationsContext): Partial<Record<Operation
   function create(request: Request, directory: Ino, name: Uint8Array, spec: Omit<NodeSpec, "uid" | "gid">) {
     const full = { ...replies.caller(request), ...spec };
     return change(() => replies.entry(request, fs.create(directory, name, full)));
+  }
+
+  function flagsOf(fileInfo: Deno.PointerValue): number {
+    return new Deno.UnsafePointerView(fileInfo!).getInt32(info.flags);
+  }
+
+  function opened(request: Request, node: bigint, flags: number): void {
+    const how = directWriters.opened(Number(node), flags);
+    if (!replies.opened(request, node, how)) directWriters.released(Number(node), how.handle);
+  }
+
+  function created(request: Request, ino: Ino, flags: number): void {
+    const node = nodes.look(ino), { handle } = directWriters.opened(node, flags);
+    if (!replies.created(request, { ino, node, handle })) directWriters.released(node, handle);
   }
 
   function handleOf(fileInfo: Deno.PointerValue): number {
@@ -268,28 +284,27 @@ export function operations(context: OperationsContext): Partial<Record<Operation
       });
     }),
 
-    create: operation([NODE, ADDRESS, U32, POINTER], (request, parent, name, mode) => {
-      const directory = nodes.ino(parent), bytes = receiver.string(name);
+    create: operation([NODE, ADDRESS, U32, POINTER], (request, parent, name, mode, fileInfo) => {
+      const directory = nodes.ino(parent), bytes = receiver.string(name), flags = flagsOf(fileInfo);
       const spec = { ...replies.caller(request), mode: S_IFREG | (mode & 0o7777) };
-      return change(() => replies.created(request, fs.create(directory, bytes, spec)));
+      return change(() => created(request, fs.create(directory, bytes, spec), flags));
     }),
 
-    tmpfile: operation([NODE, U32, POINTER], (request, parent, mode) => {
-      const caller = replies.caller(request);
+    tmpfile: operation([NODE, U32, POINTER], (request, parent, mode, fileInfo) => {
+      const caller = replies.caller(request), flags = flagsOf(fileInfo);
       const directory = fs.attributes(nodes.ino(parent));
       const gid = directory.mode & S_ISGID ? directory.gid : caller.gid;
       const spec = { uid: caller.uid, gid, mode: S_IFREG | (mode & 0o7777) };
-      return change(() => replies.created(request, fs.createUnnamed(spec)));
+      return change(() => created(request, fs.createUnnamed(spec), flags));
     }),
 
     open: operation([NODE, POINTER], (request, node, fileInfo) => {
-      const flags = new Deno.UnsafePointerView(fileInfo!).getInt32(info.flags);
-      const ino = nodes.ino(node);
-      if ((flags & O_TRUNC) === 0) return replies.opened(request, node);
+      const flags = flagsOf(fileInfo), ino = nodes.ino(node);
+      if ((flags & O_TRUNC) === 0) return opened(request, node, flags);
       const changes = truncation(request, ino);
       return change(() => {
         fs.setAttributes(ino, changes);
-        replies.opened(request, node);
+        opened(request, node, flags);
       });
     }),
 
@@ -330,7 +345,8 @@ export function operations(context: OperationsContext): Partial<Record<Operation
       replies.success(request);
     }),
 
-    release: operation([NODE, POINTER], (request, node) => {
+    release: operation([NODE, POINTER], (request, node, fileInfo) => {
+      directWriters.released(Number(node), handleOf(fileInfo));
       nodes.close(node);
       replies.success(request);
     }),

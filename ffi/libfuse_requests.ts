@@ -131,30 +131,41 @@ export class Replies {
     this.#fuse.fuse_reply_entry(request.take(), this.#entry);
   }
 
-  #fillInfo(handle: number): void {
-    const bits = this.#settings.directIo ? FILE_INFO_DIRECT_IO : FILE_INFO_KEEP_CACHE;
+  #fillInfo(handle: number, keepCache: boolean): void {
+    const bits = this.#settings.directIo ? FILE_INFO_DIRECT_IO : keepCache ? FILE_INFO_KEEP_CACHE : 0;
     this.#infoView.setUint32(this.#infoLayout.bits, bits, true);
     setU64(this.#infoView, this.#infoLayout.fh, handle);
   }
 
-  /** Answers with a new file that is open; counts lookup and handle. */
-  created(request: Request, ino: Ino): void {
+  /**
+   * Answers with a new file that is open under this handle number; the lookup is counted by the caller, the handle here.
+   *
+   * @returns false if nobody will release it; the lookup is taken back, too
+   */
+  created(request: Request, file: { ino: Ino; node: number; handle: number }): boolean {
+    const { ino, node, handle } = file;
     const attributes = this.#filesystem.attributes(ino);
-    const node = this.#nodes.look(ino);
     this.#nodes.open(node);
     this.#fillEntry(node, attributes);
-    this.#fillInfo(0);
-    if (this.#fuse.fuse_reply_create(request.take(), this.#entry, this.#info) === INTERRUPTED) {
-      this.#nodes.close(node);
-      this.#nodes.forget(node, 1);
-    }
+    this.#fillInfo(handle, true);
+    if (this.#fuse.fuse_reply_create(request.take(), this.#entry, this.#info) !== INTERRUPTED) return true;
+    this.#nodes.close(node);
+    this.#nodes.forget(node, 1);
+    return false;
   }
 
-  /** Answers that a file is open; counts the handle. */
-  opened(request: Request, node: number | bigint): void {
+  /**
+   * Answers that a file is open under this handle number; counts the handle.
+   *
+   * @param options `keepCache`: the kernel may go on with the pages that it has of the file
+   * @returns false if nobody will release it
+   */
+  opened(request: Request, node: bigint, options: { handle: number; keepCache: boolean }): boolean {
     this.#nodes.open(node);
-    this.#fillInfo(0);
-    if (this.#fuse.fuse_reply_open(request.take(), this.#info) === INTERRUPTED) this.#nodes.close(node);
+    this.#fillInfo(options.handle, options.keepCache);
+    if (this.#fuse.fuse_reply_open(request.take(), this.#info) !== INTERRUPTED) return true;
+    this.#nodes.close(node);
+    return false;
   }
 
   /** Answers that a directory is open under this handle number. @returns false if nobody will release it. */

@@ -287,3 +287,31 @@ Deno.test("mount() says what is wrong with the mountpoint and the options", stri
     await Deno.remove(directory, { recursive: true });
   }
 });
+
+Deno.test("who opens a file that was written past the page cache reads it anew, once", strict, async () => {
+  const filesystem = new MemoryFilesystem();
+  put(filesystem, "f", "x".repeat(8192));
+  let reads = 0;
+  const read = filesystem.read.bind(filesystem);
+  filesystem.read = (...range: Parameters<typeof read>) => {
+    reads++;
+    return read(...range);
+  };
+  await using test = await testMount(filesystem);
+  // While it is open for direct writing, others fill the cache again: with pages that may be old.
+  const script = `import mmap, os, sys
+name = sys.argv[1] + '/f'; fd = os.open(name, os.O_RDWR | os.O_DIRECT); page = mmap.mmap(-1, 4096); page.write(b'y' * 4096)
+assert os.pwrite(fd, page, 0) == 4096; assert open(name, 'rb').read() == b'y' * 4096 + b'x' * 4096`;
+  assert.deepEqual(await shell('python3 -c "$1" "$2"', script, test.directory), {
+    code: 0,
+    stdout: "",
+    stderr: "",
+  });
+  const cat = async () => {
+    const before = reads;
+    assert.equal((await shell('cat "$1/f"', test.directory)).stdout.length, 8192);
+    return reads - before;
+  };
+  assert.equal(await cat(), 1);
+  assert.equal(await cat(), 0);
+});
