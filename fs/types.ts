@@ -36,3 +36,12 @@ export interface Time {
   readonly seconds: number;
   readonly nanoseconds: number;
 }
+
+/** The largest time that is kept, in seconds before and after 1970: seventy million years. */
+export const SECONDS_MAX = 2 ** 51 - 1;
+
+/** The nearest time that can be kept. The kernel does the same for filesystems that tell it their range. */
+export function nearestTime(time: Time): Time {
+  const seconds = Math.max(-SECONDS_MAX, Math.min(SECONDS_MAX, time.seconds));
+  return seconds === time.seconds ? time : { seconds, nanoseconds: 0 };
+}

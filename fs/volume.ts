@@ -24,6 +24,7 @@ import {
   type FileOffset,
   type Ino,
   NAME_MAX,
+  nearestTime,
   ROOT,
   S_IFLNK,
   S_IFMT,
@@ -37,8 +38,6 @@ const LINK_MAX = 65000;
 const FILES_MAX = 0x7fff_ffff;
 /** Bytes of dirty data before writers wait, unless said otherwise. */
 const DIRTY_BYTES = 64 << 20;
-/** The largest time that the format can hold, in seconds before and after 1970: seventy million years. */
-const SECONDS_MAX = 2 ** 51 - 1;
 
 /** Options of a volume. */
 export interface VolumeOptions {
@@ -152,10 +151,10 @@ export class Volume implements Filesystem, AsyncDisposable {
   setAttributes(ino: Ino, changes: AttributeChanges): Attributes {
     this.#state.live(ino);
     this.#state.writable();
-    const t = this.#tables.inodes, { atime, mtime, ctime } = changes;
-    for (const time of [atime, mtime, ctime]) {
-      if (time && Math.abs(time.seconds) > SECONDS_MAX) throw new FsError("EINVAL", "A time is out of range");
-    }
+    const t = this.#tables.inodes;
+    const [atime, mtime, ctime] = [changes.atime, changes.mtime, changes.ctime].map((one) =>
+      one && nearestTime(one)
+    );
     if (changes.size !== undefined) this.#data.resize(ino, changes.size);
     if (changes.mode !== undefined) t.mode[ino] = (t.mode[ino]! & S_IFMT) | (changes.mode & 0o7777);
     if (changes.uid !== undefined) t.uid[ino] = changes.uid;

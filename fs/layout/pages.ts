@@ -7,7 +7,7 @@
  * overlap, and what is decoded later wins.
  */
 import { BLOCK } from "../../crypto/sealer.ts";
-import { FILE_SIZE_MAX, type Ino, NAME_MAX } from "../types.ts";
+import { FILE_SIZE_MAX, type Ino, NAME_MAX, SECONDS_MAX } from "../types.ts";
 import { ByteReader, ByteWriter, DecodeError } from "./bytes.ts";
 import { fromLatin1, INO_MAX, latin1, TARGET_MAX, XATTR_MAX } from "./changes.ts";
 import { blocksFor } from "./extent_tree.ts";
@@ -41,9 +41,7 @@ export interface EncodeOptions {
 
 /** The most that a page's counts take before the columns. */
 const HEADER = 16;
-/** Seconds are kept within this, so that differences are exact numbers. */
-const SECONDS_MAX = 2 ** 51 - 1;
-/** Positions and births are kept within this for the same reason. */
+/** Positions and births are kept within this, so that differences are exact numbers, as those of seconds are. */
 const NUMBER_MAX = 2 ** 52 - 1;
 /** The last block of the largest file. */
 const FILE_BLOCK_MAX = Math.floor(FILE_SIZE_MAX / BLOCK);

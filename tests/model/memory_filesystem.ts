@@ -18,6 +18,7 @@ import {
   FILE_SIZE_MAX,
   type Ino,
   NAME_MAX,
+  nearestTime,
   ROOT,
   S_IFDIR,
   S_IFLNK,
@@ -246,8 +247,8 @@ export class MemoryFilesystem implements Filesystem {
       ...(uid !== undefined && { uid }),
       ...(gid !== undefined && { gid }),
       ...(size !== undefined && { mtime: ctime }),
-      ...(atime && { atime }),
-      ...(mtime && { mtime }),
+      ...(atime && { atime: nearestTime(atime) }),
+      ...(mtime && { mtime: nearestTime(mtime) }),
       ctime,
     });
     return this.attributes(ino);

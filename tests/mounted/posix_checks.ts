@@ -438,6 +438,13 @@ for i in range(20):
     put('f%d' % i); before = time.time_ns(); os.utime('f%d' % i); s = os.stat('f%d' % i)
     assert s.st_atime_ns == s.st_mtime_ns <= s.st_ctime_ns <= s.st_mtime_ns + 50000000, s; assert abs(s.st_mtime_ns - before) < 10**9
 `),
+  "times beyond what can be kept become the nearest that can": python(`
+class Timespec(ctypes.Structure): _fields_ = [('s', ctypes.c_int64), ('ns', ctypes.c_int64)]
+put('f')
+for far in (2**63 - 1, -2**63):
+    assert libc.utimensat(-100, b'f', (Timespec * 2)(Timespec(far, 5), Timespec(far, 5)), 0) == 0; s = os.stat('f')
+    for ns in (s.st_atime_ns, s.st_mtime_ns): assert ns > 2**33 * 10**9 if far > 0 else ns < -2**31 * 10**9 + 10, s
+`),
   "a program that uses up its open files takes none from others": python(`
 import resource, subprocess
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]; limit = min(hard, 6000); resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard)); fds = []
