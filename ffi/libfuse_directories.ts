@@ -22,11 +22,14 @@ class Listing {
   #iterator: ReturnType<Filesystem["list"]> | undefined;
   /** The offset that {@linkcode next} goes on from. */
   #offset = 0;
+  /** The newest entry when it was opened or rewound: who renames what he lists would else list without end. */
+  #newest: number;
   #pending: Entry | undefined;
 
   constructor(filesystem: Filesystem, ino: Ino) {
     this.#filesystem = filesystem;
     this.ino = ino;
+    this.#newest = filesystem.newest(ino);
   }
 
   /** Goes to an offset that was given with an entry, or to the start. */
@@ -35,6 +38,7 @@ class Listing {
     this.#iterator = undefined;
     this.#pending = undefined;
     this.#offset = offset;
+    if (offset === 0) this.#newest = this.#filesystem.newest(this.ino);
   }
 
   /** The entry at the reader; it stays there until {@linkcode taken}. */
@@ -46,7 +50,7 @@ class Listing {
     } else {
       this.#iterator ??= this.#filesystem.list(this.ino, this.#offset - FIRST);
       const { done, value } = this.#iterator.next();
-      if (done) return undefined;
+      if (done || value.cookie > this.#newest) return undefined;
       this.#pending = { name: value.name, ino: value.ino, offset: value.cookie + FIRST };
     }
     return this.#pending;

@@ -106,9 +106,11 @@ export interface Filesystem {
   readlink(ino: Ino): Uint8Array;
   /**
    * Entries of a directory without `.` and `..`, from behind `cookie` (0: from the start) on, in an order that
-   * stays while entries come and go.
+   * stays while entries come and go. Cookies rise; a new or renamed entry comes last.
    */
   list(directory: Ino, cookie?: number): IterableIterator<ListedEntry>;
+  /** The last cookie that {@linkcode list} would give now; 0 for an empty directory. */
+  newest(directory: Ino): number;
   /** The directory that holds this directory; the root's parent is the root. */
   parent(directory: Ino): Ino;
 

@@ -388,6 +388,11 @@ export class Volume implements Filesystem, AsyncDisposable {
     return this.#tables.dentries.list(directory, cookie);
   }
 
+  newest(directory: Ino): number {
+    this.#state.directory(directory);
+    return this.#tables.dentries.newestOf(directory);
+  }
+
   hold(ino: Ino): void {
     this.#state.live(ino);
     this.#references.set(ino, (this.#references.get(ino) ?? 0) + 1);

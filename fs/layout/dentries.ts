@@ -215,6 +215,12 @@ export class DentryTable {
     }
   }
 
+  /** The cookie of the newest entry of a directory: what comes later has a greater one. 0 if it is empty. */
+  newestOf(directory: Ino): number {
+    const tail = this.#field(directory, TAIL) - 1;
+    return tail < 0 ? 0 : this.#rows.cookie[tail]!;
+  }
+
   /** Finds the place behind `cookie`, from the nearest one that is known. @returns which of the remembered it is now */
   #seek(directory: Ino, cookie: number): number {
     const { cookie: cookies, next, prev } = this.#rows;

@@ -367,6 +367,10 @@ export class MemoryFilesystem implements Filesystem {
     }
   }
 
+  newest(directory: Ino): number {
+    return this.#directory(directory).lastCookie;
+  }
+
   parent(directory: Ino): Ino {
     return this.#directory(directory).parent;
   }

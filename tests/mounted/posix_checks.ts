@@ -139,6 +139,14 @@ for i in range(1000): os.unlink('go%d' % i); put('new%d' % i)
 names += [e.name for e in it]
 assert [n for n in names if n.startswith('stay')].__len__() == 1000 and len(set(names)) == len(names)
 `),
+  "listing a directory ends though each entry that it gives is renamed, and rewinding gives the new names":
+    python(`
+for i in range(1000): put('a%d' % i)
+D = os.open('.', os.O_RDONLY); count = 0
+with os.scandir(D) as it:
+    for e in it: count += 1; assert count < 1500; os.rename(e.name, 'b' + e.name)
+names = os.listdir(D); assert len(names) == 1000 and all(n[0] == 'b' for n in names); put('c'); assert 'c' in os.listdir(D)
+`),
   "chmod and utimensat keep all bits and nanoseconds": python(`
 put('f'); os.chmod('f', 0o1624); assert os.stat('f').st_mode & 0o7777 == 0o1624
 for ns in ((1, 2), (10**18 + 123456789, 2 * 10**18 + 987654321), (-5 * 10**9 + 7, -1), (2**33 * 10**9 + 1, 0)):
