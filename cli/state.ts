@@ -5,7 +5,7 @@
 import { mkdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fromHex, hex } from "../crypto/bytes.ts";
-import type { DurablePoint } from "../fs/container.ts";
+import type { DurablePoint } from "../fs/loading.ts";
 import { writeFileAtomic } from "../net/atomic_file.ts";
 import { printError } from "./output.ts";
 

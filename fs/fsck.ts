@@ -3,12 +3,12 @@ import { IntegrityError } from "../crypto/errors.ts";
 import { BLOCK } from "../crypto/sealer.ts";
 import type { BlockStore } from "./block/store.ts";
 import { breathe } from "./clock.ts";
-import { type ContainerKeys, dataIdentity, type Loaded, loadState, usedRuns } from "./container.ts";
 import { DecodeError } from "./layout/bytes.ts";
 import { isDirectory } from "./layout/changes.ts";
 import { loadCheckpoint } from "./layout/checkpoint.ts";
 import { FreeSpace } from "./layout/free_space.ts";
 import { Tables } from "./layout/tables.ts";
+import { type ContainerKeys, dataIdentity, type Loaded, loadState, usedRuns } from "./loading.ts";
 import { type CommitNumber, type Ino, type Position, ROOT, S_IFMT, S_IFREG } from "./types.ts";
 
 /** How bad a finding is: `note` needs nothing, `fixable` costs nothing to mend, `damage` has lost something. */

@@ -2,7 +2,7 @@
 import { CoverError } from "../crypto/errors.ts";
 import { BLOCK } from "../crypto/sealer.ts";
 import { now } from "./clock.ts";
-import type { Container, DurablePoint } from "./container.ts";
+import type { Container } from "./container.ts";
 import { FsError } from "./errors.ts";
 import { FileData } from "./file_data.ts";
 import {
@@ -19,6 +19,7 @@ import {
 } from "./filesystem.ts";
 import { fromLatin1, isDirectory, latin1, TARGET_MAX, XATTR_MAX } from "./layout/changes.ts";
 import type { Tables } from "./layout/tables.ts";
+import type { DurablePoint } from "./loading.ts";
 import {
   type CommitNumber,
   type FileOffset,

@@ -10,7 +10,8 @@ import {
   SUITE_NAMES,
 } from "../../crypto/mod.ts";
 import type { BlockStore } from "../../fs/block/store.ts";
-import { Container, type ContainerKeys } from "../../fs/container.ts";
+import { Container } from "../../fs/container.ts";
+import type { ContainerKeys } from "../../fs/loading.ts";
 import { type FileStore, openFileStore } from "../../fs/store/file.ts";
 import { openRemoteStore, type RemoteStore } from "../../fs/store/remote.ts";
 import { containerKeys, proverOf, remoteOptions } from "../container.ts";

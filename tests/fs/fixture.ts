@@ -1,7 +1,8 @@
 /** Containers in RAM for the tests of fs/. */
 import { createSealer } from "../../crypto/mod.ts";
 import type { BlockStore } from "../../fs/block/store.ts";
-import { Container, type ContainerKeys } from "../../fs/container.ts";
+import { Container } from "../../fs/container.ts";
+import type { ContainerKeys } from "../../fs/loading.ts";
 import { S_IFDIR, S_IFREG } from "../../fs/types.ts";
 import { Volume, type VolumeOptions } from "../../fs/volume.ts";
 

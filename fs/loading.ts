@@ -1,0 +1,232 @@
+/** What a container's store holds, loaded: the newest superblock, its checkpoint, and the journal from there on. */
+import { CoverError, IntegrityError } from "../crypto/errors.ts";
+import { BLOCK, Kind, type RunIdentity, type Sealer } from "../crypto/sealer.ts";
+import { equalConstantTime } from "../crypto/bytes.ts";
+import type { BlockStore } from "./block/store.ts";
+import { DecodeError } from "./layout/bytes.ts";
+import { applyChanges } from "./layout/changes.ts";
+import { type CheckpointIndex, loadCheckpoint } from "./layout/checkpoint.ts";
+import { type Chunk, JournalReader } from "./layout/journal.ts";
+import {
+  type CheckpointPointer,
+  decodeSuperblock,
+  type Run,
+  type SessionEntry,
+  type Superblock,
+} from "./layout/superblock.ts";
+import { Tables } from "./layout/tables.ts";
+import type { CommitNumber, Position } from "./types.ts";
+
+const ZERO_SESSION = new Uint8Array(16);
+
+/** The keys side of a container: made by unlocking its encryption block. */
+export interface ContainerKeys {
+  readonly containerId: Uint8Array;
+  readonly sealer: Sealer;
+  /** Generation of the master key that new blocks are sealed under. */
+  readonly generation: number;
+  /** Sequence of the newest encryption block. */
+  readonly keySequence: number;
+}
+
+/** A commit that is known to be durable: what a client remembers against rollback. */
+export interface DurablePoint {
+  readonly session: Uint8Array;
+  readonly commit: CommitNumber;
+}
+
+/** A session in the history of the container; the newest one's `last` counts on. */
+export interface Session {
+  readonly id: Uint8Array;
+  readonly generation: number;
+  readonly first: CommitNumber;
+  last: CommitNumber;
+}
+
+/** One superblock slot as it was found. */
+export type SlotState = "valid" | "older" | "damaged";
+
+/** Both superblock slots, read and judged. */
+export interface FoundSuperblock {
+  readonly superblock: Superblock;
+  readonly copy: 0 | 1;
+  readonly slots: readonly [SlotState, SlotState];
+}
+
+/** What a superblock is sealed as: it is found without knowing any session. */
+export function superIdentity(generation: number, copy: 0 | 1): RunIdentity {
+  return { session: ZERO_SESSION, generation, position: copy, birth: 0, kind: Kind.superblock };
+}
+
+/**
+ * Reads both superblock slots and takes the newest valid one.
+ *
+ * @throws {CoverError} "damaged" if neither is valid, "rollback" if it is of an older header than the keys are
+ */
+export async function readSuperblock(store: BlockStore, keys: ContainerKeys): Promise<FoundSuperblock> {
+  const found: (Superblock | undefined)[] = [];
+  for (const copy of [0, 1] as const) {
+    const sealed = await store.readHeader("super", copy), plain = new Uint8Array(BLOCK);
+    try {
+      await keys.sealer.unseal(superIdentity(keys.generation, copy), sealed, plain);
+      found.push(decodeSuperblock(plain));
+    } catch (error) {
+      if (!(error instanceof IntegrityError || error instanceof DecodeError)) throw error;
+      found.push(undefined);
+    }
+  }
+  const copy = (found[1]?.sequence ?? -1) > (found[0]?.sequence ?? -1) ? 1 : 0;
+  const superblock = found[copy];
+  if (superblock === undefined) {
+    throw new CoverError("damaged", "Cannot open container: neither superblock verifies");
+  }
+  if (!equalConstantTime(superblock.containerId, keys.containerId)) {
+    throw new CoverError("damaged", "Cannot open container: the superblock is of another container");
+  }
+  if (superblock.keySequence > keys.keySequence) {
+    throw new CoverError(
+      "rollback",
+      "Cannot open container: its encryption block is an older one played back",
+    );
+  }
+  const state = (one: Superblock | undefined): SlotState =>
+    one === undefined ? "damaged" : one.sequence === superblock.sequence ? "valid" : "older";
+  return { superblock, copy, slots: [state(found[0]), state(found[1])] };
+}
+
+/** What loading found that is not as it should be; nothing is lost by any of it. */
+export interface LoadNotes {
+  readonly checkpointsDamaged: CheckpointPointer[];
+  readonly slots: readonly [SlotState, SlotState];
+  /** Set where the journal is damaged: the state is that of the last commit before. */
+  journalDamage: string | undefined;
+}
+
+/** A container's state as loaded from its store. */
+export interface Loaded {
+  readonly found: FoundSuperblock;
+  readonly tables: Tables;
+  /** The checkpoint that served. */
+  readonly pointer: CheckpointPointer;
+  readonly index: CheckpointIndex;
+  readonly checkpointRuns: readonly Run[];
+  readonly sessions: Session[];
+  readonly chunks: Chunk[];
+  readonly last: CommitNumber;
+  readonly hash: Uint8Array;
+  /** The reader at the journal's end, where the last segment is open. */
+  readonly tail: JournalReader | undefined;
+  readonly notes: LoadNotes;
+}
+
+/** Loads the newest state that there is. @throws {CoverError} "damaged" if neither checkpoint can be loaded */
+export async function loadState(store: BlockStore, keys: ContainerKeys): Promise<Loaded> {
+  const found = await readSuperblock(store, keys), { superblock } = found;
+  const notes: LoadNotes = { checkpointsDamaged: [], slots: found.slots, journalDamage: undefined };
+  let cause: unknown;
+  for (const pointer of [superblock.current, superblock.previous]) {
+    if (pointer === undefined) continue;
+    const tables = new Tables();
+    try {
+      const { index, runs } = await loadCheckpoint(store, keys.sealer, pointer, tables);
+      const replayed = await replay(store, keys, { superblock, pointer, index, tables, notes });
+      return { found, tables, pointer, index, checkpointRuns: runs, notes, ...replayed };
+    } catch (error) {
+      if (!(error instanceof IntegrityError || error instanceof DecodeError)) throw error;
+      notes.checkpointsDamaged.push(pointer);
+      cause = error;
+    }
+  }
+  throw new CoverError("damaged", "Cannot open container: no checkpoint verifies", { cause });
+}
+
+/** Applies the journal's records from the checkpoint on. */
+async function replay(
+  store: BlockStore,
+  keys: ContainerKeys,
+  from: {
+    superblock: Superblock;
+    pointer: CheckpointPointer;
+    index: CheckpointIndex;
+    tables: Tables;
+    notes: LoadNotes;
+  },
+): Promise<Pick<Loaded, "sessions" | "chunks" | "last" | "hash" | "tail">> {
+  const { superblock, pointer, index, tables, notes } = from;
+  const sessions: Session[] = index.sessions.filter((past) =>
+    !superblock.sessions.some((entry) => equalConstantTime(entry.id, past.id))
+  ).map((past) => ({ ...past }));
+  const chunks: Chunk[] = [...index.chunks];
+  let last = pointer.start, hash = index.hash;
+  let tail: JournalReader | undefined;
+  for (const entry of superblock.sessions) {
+    const session: Session = { ...entry, last: entry.last ?? entry.first - 1 };
+    sessions.push(session);
+    if (notes.journalDamage !== undefined) continue;
+    if (entry.last !== undefined && (entry.last < entry.first || entry.last <= pointer.start)) {
+      if (entry.first > pointer.start) chunks.push(chunkOf(entry));
+      continue;
+    }
+    // The session that wrote the checkpoint began a chunk for it: what stands before is not needed.
+    const own = index.head !== undefined && equalConstantTime(entry.id, pointer.session);
+    const chunk = own && index.head!.position !== entry.head ? index.head! : chunkOf(entry);
+    if (chunk.first !== last + 1) {
+      notes.journalDamage = `The journal lacks the commits ${last + 1} to ${chunk.first - 1}`;
+      continue;
+    }
+    const reader = new JournalReader(store, keys.sealer, { session: entry, chunk, commit: last + 1, hash });
+    while (entry.last === undefined || reader.commit <= entry.last) {
+      const record = await reader.next();
+      if (record === undefined) break;
+      applyChanges(record.payload, tables);
+    }
+    last = reader.commit - 1;
+    session.last = last;
+    hash = reader.hash ?? hash;
+    chunks.push(...reader.chunks);
+    tail = entry.last === undefined ? reader : undefined;
+    if (entry.last !== undefined && last < entry.last) {
+      notes.journalDamage = `The journal is damaged: the commits ${
+        last + 1
+      } to ${entry.last} and later are lost`;
+    }
+  }
+  return { sessions, chunks, last, hash, tail };
+}
+
+function chunkOf(entry: SessionEntry): Chunk {
+  return { position: entry.head, count: entry.headBlocks, first: entry.headCommit };
+}
+
+/** The used runs of a loaded state, all but those of the checkpoint that did not serve. */
+export function* usedRuns(loaded: Loaded): Generator<Run> {
+  yield* loaded.checkpointRuns;
+  yield* loaded.chunks;
+}
+
+/**
+ * Who a run of data blocks is that was born with this commit. Commit numbers are never used twice within a history,
+ * so the birth tells the session: the newest one that began no later.
+ *
+ * @throws {IntegrityError} if no session fits
+ */
+export function dataIdentity(
+  sessions: readonly Session[],
+  position: Position,
+  birth: CommitNumber,
+): RunIdentity {
+  for (let low = 0, high = sessions.length - 1; low <= high;) {
+    const middle = (low + high) >> 1, session = sessions[middle]!;
+    if (session.first > birth) high = middle - 1;
+    else if (middle + 1 < sessions.length && sessions[middle + 1]!.first <= birth) low = middle + 1;
+    else return { session: session.id, generation: session.generation, position, birth, kind: Kind.data };
+  }
+  throw new IntegrityError("Block of no known session");
+}
+
+/** What a loaded state proves to be durable: a closed segment's end, or what a valid record follows. */
+export function durableOf(loaded: Loaded): DurablePoint | undefined {
+  const known = loaded.tail === undefined ? loaded.last : loaded.last - 1;
+  const session = loaded.sessions.findLast((one) => one.first <= known && one.last >= one.first);
+  return session ? { session: session.id, commit: Math.min(known, session.last) } : undefined;
+}
