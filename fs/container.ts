@@ -491,6 +491,7 @@ export class Container implements AsyncDisposable {
         this.#sessions[this.#sessions.length - 1]!.last = record.commit;
         changed = true;
       }
+      this.#durable = durableOf({ sessions: this.#sessions, last: this.#last, tail: this.#tail });
       return changed;
     }
     if (found.superblock.sequence === this.#superblock.sequence) return false;

@@ -224,9 +224,9 @@ export function dataIdentity(
   throw new IntegrityError("Block of no known session");
 }
 
-/** What a loaded state proves to be durable: a closed segment's end, or what a valid record follows. */
-export function durableOf(loaded: Loaded): DurablePoint | undefined {
-  const known = loaded.tail === undefined ? loaded.last : loaded.last - 1;
-  const session = loaded.sessions.findLast((one) => one.first <= known && one.last >= one.first);
+/** What a state that was read proves to be durable: a closed segment's end, or what a valid record follows. */
+export function durableOf(state: Pick<Loaded, "sessions" | "last" | "tail">): DurablePoint | undefined {
+  const known = state.tail === undefined ? state.last : state.last - 1;
+  const session = state.sessions.findLast((one) => one.first <= known && one.last >= one.first);
   return session ? { session: session.id, commit: Math.min(known, session.last) } : undefined;
 }

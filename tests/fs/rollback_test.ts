@@ -1,0 +1,77 @@
+/** A reader that goes on to newer commits is not led back to older ones, whatever the store now holds. */
+import assert from "node:assert/strict";
+import { CoverError } from "../../crypto/errors.ts";
+import { SEALED } from "../../crypto/sealer.ts";
+import { blockOffset, blocksIn, HEADER_AT } from "../../fs/block/byte_layout.ts";
+import { RamStore } from "../../fs/store/ram.ts";
+import { ROOT } from "../../fs/types.ts";
+import { FILE, makeContainer, name, openVolume } from "./fixture.ts";
+
+function isRollback(error: unknown): boolean {
+  return error instanceof CoverError && error.kind === "rollback";
+}
+
+/** What an attacker does who has kept an older copy: puts it back under a store that is in use. */
+async function playBack(store: RamStore, image: Uint8Array): Promise<void> {
+  for (const copy of [0, 1] as const) {
+    const at = HEADER_AT.super[copy];
+    await store.writeHeader("super", copy, image.slice(at, at + SEALED));
+  }
+  const blocks = blocksIn(image.length);
+  await store.write(0, image.slice(blockOffset(0), blockOffset(blocks)));
+}
+
+/** Commits one new file, in a session of its own or in several. */
+async function addFile(store: RamStore, file: string, sessions = 1): Promise<void> {
+  for (let session = 1; session <= sessions; session++) {
+    const volume = await openVolume(store);
+    volume.create(ROOT, name(`${file}.${session}`), FILE);
+    await volume.end();
+  }
+}
+
+Deno.test("refresh() refuses a superblock that is older than the one that was read", async () => {
+  const store = new RamStore();
+  await makeContainer(store);
+  await addFile(store, "old");
+  const older = store.toBytes();
+  await addFile(store, "new");
+  const reader = await openVolume(store, "read");
+  assert.equal(await reader.refresh(), false);
+  await playBack(store, older);
+  await assert.rejects(reader.refresh(), isRollback);
+  assert.ok(reader.lookup(ROOT, name("new.1")) !== undefined, "what was read stays as it was");
+});
+
+Deno.test("refresh() refuses a history that no longer holds what the reader opened with", async () => {
+  const store = new RamStore();
+  await makeContainer(store);
+  await addFile(store, "old");
+  const older = store.toBytes();
+  await addFile(store, "new");
+  const reader = await openVolume(store, "read");
+  // Somebody else goes on from the older state; the superblock's sequence passes the one that was read.
+  await playBack(store, older);
+  await addFile(store, "other", 3);
+  await assert.rejects(reader.refresh(), isRollback);
+  assert.ok(reader.lookup(ROOT, name("new.1")) !== undefined, "what was read stays as it was");
+});
+
+Deno.test("refresh() refuses a history that no longer holds what the reader has followed since", async () => {
+  const store = new RamStore();
+  await makeContainer(store);
+  const writer = await openVolume(store);
+  writer.create(ROOT, name("first"), FILE);
+  await writer.sync();
+  const reader = await openVolume(store, "read"), older = store.toBytes();
+  for (const file of ["second", "third"]) {
+    writer.create(ROOT, name(file), FILE);
+    await writer.sync();
+    assert.equal(await reader.refresh(), true);
+  }
+  await writer.end();
+  await playBack(store, older);
+  await addFile(store, "other", 3);
+  await assert.rejects(reader.refresh(), isRollback);
+  assert.ok(reader.lookup(ROOT, name("third")) !== undefined, "what was read stays as it was");
+});
