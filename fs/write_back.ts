@@ -24,15 +24,31 @@ const SPARE_PAGES = 4096;
 export class DirtyPage {
   /** 4096 bytes; zeros beyond what was written. */
   data: Uint8Array;
-  /** The file had no block there: it adds to what `stat` counts. */
-  readonly fresh: boolean;
+  /** The file has no block there: it adds to what `stat` counts. */
+  fresh: boolean;
   /** Its content is on the way to the container and has not changed since. */
   flushing = false;
+  /** How many bytes of what is on the way have not been cut off since. */
+  kept = BLOCK;
 
   constructor(data: Uint8Array, fresh: boolean) {
     this.data = data;
     this.fresh = fresh;
   }
+}
+
+/** A run of blocks that is on the way. */
+interface RunUnderway {
+  written: boolean;
+  /** Makes the blocks the file's. */
+  readonly adopt: () => void;
+}
+
+/** A flush of one file: the pages that were dirty when it began, and the runs that are not yet the file's. */
+interface Flush {
+  readonly file: DirtyFile;
+  readonly wanted: ReadonlyMap<number, DirtyPage>;
+  readonly order: RunUnderway[];
 }
 
 /** The dirty pages of one file. */
@@ -43,6 +59,8 @@ export class DirtyFile {
   fresh = 0;
   /** The size up to which the container has (or a record says so) the data. */
   writtenSize: number;
+  /** The size when the flush under way began, or to which it was cut since. */
+  flushSize = 0;
   flushing: Promise<void> | undefined;
 
   constructor(ino: Ino, writtenSize: number) {
@@ -201,9 +219,11 @@ export class WriteBack {
     const tail = file.pages.get(Math.floor(size / BLOCK));
     if (tail) {
       tail.data.fill(0, size % BLOCK);
+      tail.kept = Math.min(tail.kept, size % BLOCK);
       this.#changed(tail);
     }
     file.writtenSize = Math.min(file.writtenSize, size);
+    file.flushSize = Math.min(file.flushSize, size);
   }
 
   /** The size to record: never one whose data is not written. */
@@ -248,8 +268,14 @@ export class WriteBack {
     await Promise.allSettled(this.#running);
   }
 
+  /**
+   * Writes the pages that are dirty now, and no others; their blocks become the file's in the order of the pages. So
+   * whenever a commit is made, the container holds the file as it was, up to a page, and nothing behind that.
+   */
   async #flush(file: DirtyFile): Promise<void> {
-    const numbers = [...file.pages.keys()].sort((a, b) => a - b), under = new Set<Promise<void>>();
+    const wanted = new Map(file.pages), order: RunUnderway[] = [];
+    const numbers = [...wanted.keys()].sort((a, b) => a - b), under = new Set<Promise<void>>();
+    file.flushSize = this.#container.tables.inodes.size[file.ino]!;
     const most = Math.min(RUN_BLOCKS, this.#container.store.traits.runBlocks);
     let since = performance.now(), failure: { readonly error: unknown } | undefined;
     for (let at = 0; at < numbers.length && failure === undefined;) {
@@ -259,7 +285,7 @@ export class WriteBack {
       at += count;
       const failed = (error: unknown) => failure ??= { error };
       try {
-        for (const writing of this.#writePages(file, first, first + count)) {
+        for (const writing of this.#writePages({ file, wanted, order }, first, first + count)) {
           const settled: Promise<void> = writing.catch(failed).then(() => void under.delete(settled));
           under.add(settled);
         }
@@ -274,26 +300,28 @@ export class WriteBack {
     }
     await Promise.all(under);
     if (failure) throw failure.error;
+    file.writtenSize = Math.max(file.writtenSize, file.flushSize);
   }
 
   /** Writes the pages from `first` to before `end`, as far as they are still there. @returns what is not done yet */
-  #writePages(file: DirtyFile, first: number, end: number): Promise<void>[] {
-    const writes: Promise<void>[] = [];
+  #writePages(flush: Flush, first: number, end: number): Promise<void>[] {
+    const { file, wanted } = flush, writes: Promise<void>[] = [];
+    const there = (number: number) => number < end && file.pages.get(number) === wanted.get(number);
     for (let number = first; number < end;) {
       let present = 0;
-      while (number + present < end && file.pages.has(number + present)) present++;
+      while (there(number + present)) present++;
       for (const run of present > 0 ? this.#container.space.take(present) : []) {
-        const writing = this.#writeRun(file, number, run);
+        const writing = this.#writeRun(flush, number, run);
         if (writing) writes.push(writing);
         number += run.count;
       }
-      while (number < end && !file.pages.has(number)) number++;
+      while (number < end && !there(number)) number++;
     }
     return writes;
   }
 
   /** Seals the pages from `first` on and writes them to a run of blocks. */
-  #writeRun(file: DirtyFile, first: number, run: Run): void | Promise<void> {
+  #writeRun({ file, order }: Flush, first: number, run: Run): void | Promise<void> {
     const { store, keys: { sealer }, openCommit: birth } = this.#container, { buffers } = this.#options;
     const plainBuffer = buffers.plain.take(), plain = plainBuffer.subarray(0, run.count * BLOCK);
     const pages: DirtyPage[] = [];
@@ -301,14 +329,20 @@ export class WriteBack {
       const page = file.pages.get(first + i)!;
       plain.set(page.data, i * BLOCK);
       page.flushing = true;
+      page.kept = BLOCK;
       pages.push(page);
     }
     const { keepsWrites } = store.traits, bytes = run.count * SEALED;
     const sealedBuffer = keepsWrites ? undefined : buffers.sealed.take();
     const sealed = sealedBuffer?.subarray(0, bytes) ?? buffers.sealed.fresh(bytes);
+    const { position } = run, size = this.#container.tables.inodes.size[file.ino]!;
+    const adopt = () => this.#adopt(file, first, pages, { position, birth, size });
+    const underway: RunUnderway = { written: false, adopt };
+    order.push(underway);
     const done = () => {
       if (sealedBuffer) buffers.sealed.give(sealedBuffer);
-      this.#written(file, first, pages, run.position, birth);
+      underway.written = true;
+      while (order[0]?.written) order.shift()!.adopt();
     };
     this.#container.dataWritten();
     const sealing = sealer.seal(this.#container.dataIdentity(run.position, birth), plain, sealed);
@@ -322,34 +356,43 @@ export class WriteBack {
     done();
   }
 
-  /** The blocks are written: those whose pages have not changed meanwhile become the file's. */
-  #written(file: DirtyFile, first: number, pages: DirtyPage[], position: number, birth: number): void {
-    const { tables, space } = this.#container, log = this.#log;
+  /**
+   * Written blocks become the file's. A page that has changed meanwhile gets its block too, since an fsync that began
+   * before the change promises what was there then; it stays dirty.
+   */
+  #adopt(
+    file: DirtyFile,
+    first: number,
+    pages: DirtyPage[],
+    run: { readonly position: number; readonly birth: number; readonly size: number },
+  ): void {
+    const { tables, space } = this.#container, log = this.#log, { birth } = run;
     // Data is flushed once more before the record that names it: the store may have taken it only now.
     this.#container.dataWritten();
     for (let i = 0; i < pages.length;) {
-      const valid = (at: number) =>
-        at < pages.length && pages[at]!.flushing && file.pages.get(first + at) === pages[at];
-      let count = 0;
-      while (valid(i + count)) count++;
+      const position = run.position + i, offset = (first + i) * BLOCK;
+      let count = 0, length = 0;
+      while (i + count < pages.length && length === count * BLOCK) {
+        const page = pages[i + count]!;
+        if (file.pages.get(first + i + count) !== page) break;
+        length += page.kept;
+        count++;
+      }
       if (count === 0) {
-        // Written again meanwhile, or gone: nothing will ever refer to the block.
-        space.forget(position + i, 1);
+        // Gone meanwhile: nothing will ever refer to the block.
+        space.forget(position, 1);
         i++;
         continue;
       }
-      const offset = (first + i) * BLOCK;
-      const length = Math.min(count * BLOCK, tables.inodes.size[file.ino]! - offset);
-      tables.extents.set(
-        file.ino,
-        offset,
-        length,
-        position + i,
-        birth,
-        (at, blocks) => space.forget(at, blocks),
-      );
-      log.extent(file.ino, offset, length, position + i, birth);
-      for (let j = 0; j < count; j++) this.#remove(file, first + i + j);
+      length = Math.min(length, run.size - offset);
+      tables.extents.set(file.ino, offset, length, position, birth, (at, blocks) => space.forget(at, blocks));
+      log.extent(file.ino, offset, length, position, birth);
+      file.writtenSize = Math.max(file.writtenSize, offset + length);
+      for (let j = 0; j < count; j++) {
+        const page = pages[i + j]!;
+        if (page.flushing) this.#remove(file, first + i + j);
+        else if (page.fresh) page.fresh = false, file.fresh--;
+      }
       log.inode(file.ino);
       i += count;
     }

@@ -1,0 +1,114 @@
+/** Writing, cutting and punching while a flush of the same file is under way: what a commit then holds. */
+import assert from "node:assert/strict";
+import { checkContainer } from "../../fs/fsck.ts";
+import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE } from "../../fs/filesystem.ts";
+import { RamStore } from "../../fs/store/ram.ts";
+import { type Ino, ROOT } from "../../fs/types.ts";
+import type { Volume } from "../../fs/volume.ts";
+import { equal, FILE, makeContainer, name, openVolume, pattern, testKeys } from "./fixture.ts";
+
+const BLOCK = 4096;
+
+/**
+ * Writes `before` to a new file, begins an fsync, does `meanwhile`, and gives what a crash after the fsync leaves of
+ * the file. The volume must show the newest state all along, before and after it is ended.
+ */
+async function crashAfterFsync(
+  before: Uint8Array,
+  meanwhile: (volume: Volume, ino: Ino) => Promise<void> | void,
+  newest: Uint8Array,
+): Promise<Uint8Array> {
+  const store = new RamStore();
+  await makeContainer(store);
+  const volume = await openVolume(store), ino = volume.create(ROOT, name("f"), FILE);
+  const content = async (of: Volume) => await of.read(ino, 0, of.attributes(ino).size);
+  await volume.write(ino, 0, before);
+  const synced = volume.fsync(ino);
+  await meanwhile(volume, ino);
+  assert.ok(equal(await content(volume), newest));
+  await synced;
+  assert.deepEqual((await checkContainer(store, await testKeys(), { scrub: true })).findings, []);
+  const left = await content(await openVolume(store, "read"));
+  assert.ok(equal(await content(volume), newest));
+  const { blocks } = volume.attributes(ino);
+  await volume.end();
+  assert.ok(equal(await content(await openVolume(store, "read")), newest));
+  assert.equal((await openVolume(store, "read")).attributes(ino).blocks, blocks);
+  assert.deepEqual((await checkContainer(store, await testKeys(), { scrub: true })).findings, []);
+  return left;
+}
+
+/** A copy with other bytes from a place on; longer if they go beyond the end. */
+function changed(bytes: Uint8Array, at: number, data: Uint8Array): Uint8Array {
+  const copy = new Uint8Array(Math.max(bytes.length, at + data.length));
+  copy.set(bytes);
+  copy.set(data, at);
+  return copy;
+}
+
+Deno.test("fsync() keeps what was written before it, though all of it is written again meanwhile", async () => {
+  const before = pattern(3 * BLOCK + 700), after = pattern(3 * BLOCK + 700, 2);
+  const left = await crashAfterFsync(before, (volume, ino) => volume.write(ino, 0, after), after);
+  assert.ok(equal(left, before) || equal(left, after));
+});
+
+Deno.test("fsync() keeps the size of what was written before it, though more is appended meanwhile", async () => {
+  const before = pattern(BLOCK + 700), more = pattern(9000, 2), after = changed(before, before.length, more);
+  const left = await crashAfterFsync(before, (volume, ino) => volume.write(ino, before.length, more), after);
+  assert.ok(equal(left, before) || equal(left, after));
+});
+
+Deno.test("a commit holds no data beyond the size that it records, though a gap is filled while it is made", async () => {
+  const before = changed(new Uint8Array(0), 10 * BLOCK, pattern(500)), gap = pattern(BLOCK, 2);
+  const store = new RamStore();
+  await makeContainer(store);
+  const volume = await openVolume(store), ino = volume.create(ROOT, name("f"), FILE);
+  await volume.write(ino, 10 * BLOCK, pattern(500));
+  const synced = volume.fsync(ino);
+  await volume.write(ino, 2 * BLOCK, gap);
+  await synced;
+  assert.deepEqual((await checkContainer(store, await testKeys(), { scrub: true })).findings, []);
+  const reader = await openVolume(store, "read");
+  const left = await reader.read(ino, 0, reader.attributes(ino).size);
+  assert.ok(equal(left, before) || equal(left, changed(before, 2 * BLOCK, gap)));
+  await volume.end();
+});
+
+Deno.test("what is cut off while it is flushed does not come back when the file grows", async () => {
+  const before = pattern(3 * BLOCK), after = changed(before.slice(0, BLOCK + 100), 2 * BLOCK, pattern(10, 2));
+  const left = await crashAfterFsync(before, async (volume, ino) => {
+    volume.setAttributes(ino, { size: BLOCK + 100 });
+    await volume.write(ino, 2 * BLOCK, pattern(10, 2));
+  }, after);
+  const cut = before.slice(0, BLOCK + 100);
+  assert.ok(left.length <= after.length);
+  assert.ok(equal(left.subarray(0, BLOCK), before.subarray(0, BLOCK)) || left.length < BLOCK);
+  const rest = changed(cut, after.length - 1, new Uint8Array(1)).subarray(0, left.length);
+  assert.ok(equal(left, rest) || equal(left, after.subarray(0, left.length)));
+});
+
+Deno.test("a hole that is punched while the file is flushed stays a hole", async () => {
+  const before = pattern(4 * BLOCK), after = changed(before, BLOCK, new Uint8Array(2 * BLOCK));
+  const left = await crashAfterFsync(
+    before,
+    (volume, ino) => volume.allocate(ino, BLOCK, 2 * BLOCK, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE),
+    after,
+  );
+  assert.ok(equal(left, before) || equal(left, after));
+});
+
+Deno.test("sync() keeps a size that was set before it, though the last page is written meanwhile", async () => {
+  const before = changed(pattern(5000), 12 * BLOCK + 1000, new Uint8Array(1)), more = pattern(3000, 2);
+  const after = changed(before, 12 * BLOCK + 500, more), store = new RamStore();
+  await makeContainer(store);
+  const volume = await openVolume(store), ino = volume.create(ROOT, name("f"), FILE);
+  await volume.write(ino, 0, pattern(5000));
+  volume.setAttributes(ino, { size: before.length });
+  const synced = volume.sync();
+  await volume.write(ino, 12 * BLOCK + 500, more);
+  await synced;
+  const reader = await openVolume(store, "read");
+  const left = await reader.read(ino, 0, reader.attributes(ino).size);
+  assert.ok(equal(left, before) || equal(left, after));
+  await volume.end();
+});
