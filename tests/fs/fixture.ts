@@ -1,9 +1,11 @@
 /** Containers in RAM for the tests of fs/. */
-import { createSealer } from "../../crypto/mod.ts";
+import { type BlockEngine, createSealer } from "../../crypto/mod.ts";
 import type { BlockStore } from "../../fs/block/store.ts";
 import { Container } from "../../fs/container.ts";
 import type { ContainerKeys } from "../../fs/loading.ts";
-import { S_IFDIR, S_IFREG } from "../../fs/types.ts";
+import { FsError } from "../../fs/errors.ts";
+import type { Filesystem } from "../../fs/filesystem.ts";
+import { type Ino, ROOT, S_IFDIR, S_IFMT, S_IFREG } from "../../fs/types.ts";
 import { Volume, type VolumeOptions } from "../../fs/volume.ts";
 
 export const SUITES = ["aes-256-cbc-hmac-sha256", "aes-256-gcm"] as const;
@@ -11,9 +13,10 @@ export const SUITES = ["aes-256-cbc-hmac-sha256", "aes-256-gcm"] as const;
 const containerId = new Uint8Array(16).fill(7);
 const masterKey = new Uint8Array(32).fill(9);
 
-/** Keys of the tests' containers, without a key derivation. */
-export async function testKeys(suite: string = SUITES[0]): Promise<ContainerKeys> {
-  const sealer = await createSealer({ suite, containerId, keys: new Map([[1, masterKey.slice()]]) });
+/** Keys of the tests' containers, without a key derivation; blocks are sealed by WebCrypto unless told otherwise. */
+export async function testKeys(suite: string = SUITES[0], engine?: BlockEngine): Promise<ContainerKeys> {
+  const keys = new Map([[1, masterKey.slice()]]);
+  const sealer = await createSealer({ suite, containerId, keys, ...(engine && { engine }) });
   return { containerId, sealer, generation: 1, keySequence: 1 };
 }
 
@@ -28,9 +31,9 @@ export async function makeContainer(store: BlockStore, suite?: string): Promise<
 export async function openVolume(
   store: BlockStore,
   mode: "read" | "write" = "write",
-  options: VolumeOptions & { suite?: string } = {},
+  options: VolumeOptions & { suite?: string; keys?: ContainerKeys } = {},
 ): Promise<Volume> {
-  const keys = await testKeys(options.suite);
+  const keys = options.keys ?? await testKeys(options.suite);
   const session = crypto.getRandomValues(new Uint8Array(16));
   const container = await Container.open(store, keys, mode === "read" ? { mode } : { mode, session });
   return new Volume(container, options);
@@ -67,4 +70,32 @@ export function randomNumbers(seed: number): (n: number) => number {
 /** Compares without a picture of the difference, which takes minutes for large arrays. */
 export function equal(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && a.every((byte, i) => byte === b[i]);
+}
+
+/** What random tests draw from: `COVERFS_SEED` replays a run. */
+export const SEED = Number(Deno.env.get("COVERFS_SEED") ?? 1 + Math.floor(Math.random() * 1e9));
+
+/** Paths with their inode ids. */
+export type Walk = { path: string; ino: Ino }[];
+
+/** Every path of a tree with its inode id, in the order of the names. */
+export function walk(filesystem: Filesystem, directory = ROOT, prefix = ""): Walk {
+  const entries = [...filesystem.list(directory)]
+    .map(({ name, ino }) => ({ name: new TextDecoder().decode(name), ino }))
+    .sort((a, b) => a.name < b.name ? -1 : 1);
+  return entries.flatMap(({ name, ino }) => {
+    const path = `${prefix}/${name}`, folder = (filesystem.attributes(ino).mode & S_IFMT) === S_IFDIR;
+    return [{ path, ino }, ...(folder ? walk(filesystem, ino, path) : [])];
+  });
+}
+
+/** The inode of a path; "" is the root. @throws {FsError} ENOENT */
+export function inoOf(filesystem: Filesystem, path: string): Ino {
+  let at = ROOT;
+  for (const part of path.split("/").filter(Boolean)) {
+    const next = filesystem.lookup(at, name(part));
+    if (next === undefined) throw new FsError("ENOENT");
+    at = next;
+  }
+  return at;
 }

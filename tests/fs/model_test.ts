@@ -12,32 +12,23 @@ import {
   type Filesystem,
 } from "../../fs/filesystem.ts";
 import { RamStore } from "../../fs/store/ram.ts";
-import { ROOT, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "../../fs/types.ts";
+import { ROOT, S_IFLNK, S_IFMT, S_IFREG } from "../../fs/types.ts";
 import { MemoryFilesystem } from "../model/memory_filesystem.ts";
 import {
   FILE,
   FOLDER,
+  inoOf,
   makeContainer,
   name,
   openVolume,
   pattern,
   randomNumbers,
+  SEED,
   SUITES,
   testKeys,
+  type Walk,
+  walk,
 } from "./fixture.ts";
-
-type Walk = { path: string; ino: number }[];
-
-/** Every path of a tree with its inode id, in the order of the names. */
-function walk(filesystem: Filesystem, directory = ROOT, prefix = ""): Walk {
-  const entries = [...filesystem.list(directory)]
-    .map(({ name, ino }) => ({ name: new TextDecoder().decode(name), ino }))
-    .sort((a, b) => a.name < b.name ? -1 : 1);
-  return entries.flatMap(({ name, ino }) => {
-    const path = `${prefix}/${name}`, folder = (filesystem.attributes(ino).mode & S_IFMT) === S_IFDIR;
-    return [{ path, ino }, ...(folder ? walk(filesystem, ino, path) : [])];
-  });
-}
 
 /** All that a user can see of a tree: a picture that is equal exactly when the trees are. */
 async function picture(filesystem: Filesystem): Promise<unknown[]> {
@@ -73,15 +64,6 @@ async function picture(filesystem: Filesystem): Promise<unknown[]> {
 /** One random operation, described by what it does to a filesystem; all numbers are drawn before. */
 function draw(random: (n: number) => number, paths: Walk): [string, (on: Filesystem) => unknown] {
   const pick = () => paths.length === 0 || random(8) === 0 ? "" : paths[random(paths.length)]!.path;
-  const inoOf = (on: Filesystem, path: string): number => {
-    let at = ROOT;
-    for (const part of path.split("/").filter(Boolean)) {
-      const next = on.lookup(at, name(part));
-      if (next === undefined) throw new FsError("ENOENT");
-      at = next;
-    }
-    return at;
-  };
   const target = pick(), other = pick(), fresh = `n${random(12)}`, kind = random(20), bits = random(0o1000);
   const at = random(60_000), length = random(30_000), size = random(80_000), seed = 1 + random(1 << 30);
   const parentOf = (path: string) => path.slice(0, Math.max(0, path.lastIndexOf("/")));
@@ -174,8 +156,6 @@ async function outcome(work: () => unknown): Promise<unknown> {
     throw error;
   }
 }
-
-const SEED = Number(Deno.env.get("COVERFS_SEED") ?? 1 + Math.floor(Math.random() * 1e9));
 
 for (const suite of SUITES) {
   Deno.test(`${suite}: random operations give what the plain model gives (seed ${SEED})`, async () => {
