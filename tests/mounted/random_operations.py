@@ -120,10 +120,19 @@ class Operations:
         self.pair = pair
         self.random = random.Random(seed)
 
-    def pick(self):
-        """A path that is there, or none now and then."""
+    def pick(self, suits=None):
+        """A path that is there and mostly one that suits; or none, now and then."""
         paths = self.pair.paths()
+        if suits and self.random.random() < 0.85:
+            paths = [path for path in paths if suits(os.path.join(self.pair.roots[1], path))] or paths
         return self.random.choice(paths) if paths and self.random.random() < 0.95 else "none"
+
+    def attribute(self):
+        """A path and the name of an attribute that it mostly has."""
+        path = self.pick(lambda full: self.pair.attributes and os.listxattr(full, follow_symlinks=False))
+        full = os.path.join(self.pair.roots[1], path)
+        names = os.listxattr(full, follow_symlinks=False) if self.pair.attributes and os.path.lexists(full) else []
+        return path, self.random.choice([*names, "user.0"])
 
     def fresh(self):
         """A path that may be free, in a directory that may not be one."""
@@ -151,7 +160,7 @@ class Operations:
         self.pair.both(f"create {path} {flags:o}", work)
 
     def open(self):
-        path, flags = self.pick(), os.O_RDWR | self.random.choice([0, 0, os.O_APPEND, os.O_NOFOLLOW])
+        path, flags = self.pick(os.path.isfile), os.O_RDWR | self.random.choice([0, 0, os.O_APPEND, os.O_NOFOLLOW])
         fds = {}
 
         def work(root, side):
@@ -216,11 +225,11 @@ class Operations:
             self.pair.both(f"copy {source[0]} to {target[0]}", work)
 
     def truncate(self):
-        path, size = self.pick(), self.random.randrange(90000)
+        path, size = self.pick(os.path.isfile), self.random.randrange(90000)
         self.pair.both(f"truncate {path} {size}", lambda root, _: os.truncate(os.path.join(root, path), size))
 
     def append(self):
-        path, data = self.pick(), self.bytes(9000)
+        path, data = self.pick(os.path.isfile), self.bytes(9000)
 
         def work(root, _):
             fd = os.open(os.path.join(root, path), os.O_WRONLY | os.O_APPEND)
@@ -232,7 +241,7 @@ class Operations:
         self.pair.both(f"append {path}", work)
 
     def read(self):
-        path = self.pick()
+        path = self.pick(os.path.isfile)
 
         def work(root, _):
             with open(os.path.join(root, path), "rb") as file:
@@ -245,15 +254,15 @@ class Operations:
         self.pair.both(f"mkdir {path}", lambda root, _: os.mkdir(os.path.join(root, path), 0o751))
 
     def rmdir(self):
-        path = self.pick()
+        path = self.pick(lambda full: os.path.isdir(full) and not os.listdir(full))
         self.pair.both(f"rmdir {path}", lambda root, _: os.rmdir(os.path.join(root, path)))
 
     def unlink(self):
-        path = self.pick()
+        path = self.pick(os.path.isfile)
         self.pair.both(f"unlink {path}", lambda root, _: os.unlink(os.path.join(root, path)))
 
     def link(self):
-        path, to = self.pick(), self.fresh()
+        path, to = self.pick(os.path.isfile), self.fresh()
 
         def work(root, _):
             os.link(os.path.join(root, path), os.path.join(root, to), follow_symlinks=False)
@@ -261,11 +270,11 @@ class Operations:
         self.pair.both(f"link {path} {to}", work)
 
     def symlink(self):
-        path, target = self.fresh(), self.random.choice(["none", ".", "a", "../b", "x" * 300])
+        path, target = self.fresh(), self.random.choice(["none", ".", "a", "b x", "x" * 300])
         self.pair.both(f"symlink {path}", lambda root, _: os.symlink(target, os.path.join(root, path)))
 
     def readlink(self):
-        path = self.pick()
+        path = self.pick(os.path.islink)
         self.pair.both(f"readlink {path}", lambda root, _: os.readlink(os.path.join(root, path)))
 
     def rename(self):
@@ -303,7 +312,7 @@ class Operations:
         self.pair.both(f"stat {path}", lambda root, _: self.pair.look(os.path.join(root, path)))
 
     def readdir(self):
-        path = self.pick()
+        path = self.pick(os.path.isdir)
 
         def work(root, _):
             with os.scandir(os.path.join(root, path)) as entries:
@@ -321,7 +330,7 @@ class Operations:
             )
 
     def getxattr(self):
-        path, name = self.pick(), f"user.{self.random.randrange(3)}"
+        path, name = self.attribute()
         if self.pair.attributes:
             self.pair.both(
                 f"getxattr {path} {name}",
@@ -329,7 +338,7 @@ class Operations:
             )
 
     def removexattr(self):
-        path, name = self.pick(), f"user.{self.random.randrange(3)}"
+        path, name = self.attribute()
         if self.pair.attributes:
             self.pair.both(
                 f"removexattr {path} {name}",
@@ -345,7 +354,7 @@ def work(mounted, other, seed, steps):
     for root in pair.roots:
         os.chmod(root, 0o755)
     operations = Operations(pair, seed)
-    names = [name for name in vars(Operations) if name not in ("pick", "fresh", "bytes", "handle", "on_handle")]
+    names = [name for name in vars(Operations) if name not in ("pick", "attribute", "fresh", "bytes", "handle", "on_handle")]
     names = [name for name in names if not name.startswith("_")] + OFTEN
     for step in range(steps):
         name = operations.random.choice(names)
