@@ -1,13 +1,18 @@
 /** Writing, cutting and punching while a flush of the same file is under way: what a commit then holds. */
 import assert from "node:assert/strict";
 import { checkContainer } from "../../fs/fsck.ts";
+import { SEALED } from "../../crypto/sealer.ts";
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE } from "../../fs/filesystem.ts";
+import { StoreDecorator } from "../../fs/block/decorator.ts";
+import type { StoreTraits } from "../../fs/block/store.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import { type Ino, ROOT } from "../../fs/types.ts";
 import type { Volume } from "../../fs/volume.ts";
 import { equal, FILE, makeContainer, name, openVolume, pattern, testKeys } from "./fixture.ts";
 
 const BLOCK = 4096;
+/** From so many dirty pages on a file is written without being asked for. */
+const MANY = 1100;
 
 /**
  * Writes `before` to a new file, begins an fsync, does `meanwhile`, and gives what a crash after the fsync leaves of
@@ -110,5 +115,77 @@ Deno.test("sync() keeps a size that was set before it, though the last page is w
   const reader = await openVolume(store, "read");
   const left = await reader.read(ino, 0, reader.attributes(ino).size);
   assert.ok(equal(left, before) || equal(left, after));
+  await volume.end();
+});
+
+/** A store that takes runs of 16 blocks and says of some that they are written only when it is told to. */
+class HoldingStore extends StoreDecorator {
+  /** Which runs are held, by how many came before. */
+  readonly #held: (earlier: number) => boolean;
+  readonly #release = Promise.withResolvers<void>();
+  #runs = 0;
+
+  constructor(base: RamStore, held: (earlier: number) => boolean) {
+    super(base);
+    this.#held = held;
+  }
+
+  override get traits(): StoreTraits {
+    return { ...super.traits, runBlocks: 16 };
+  }
+
+  release(): void {
+    this.#release.resolve();
+  }
+
+  override async write(position: number, bytes: Uint8Array): Promise<void> {
+    await super.write(position, bytes);
+    if (bytes.length === 16 * SEALED && this.#held(this.#runs++)) await this.#release.promise;
+  }
+}
+
+/** Opens a volume on a store that holds runs, with one file of many pages whose writing has begun. */
+async function whileWriting(held: (earlier: number) => boolean) {
+  const base = new RamStore();
+  await makeContainer(base);
+  const store = new HoldingStore(base, held), volume = await openVolume(store);
+  const many = volume.create(ROOT, name("many"), FILE), other = volume.create(ROOT, name("other"), FILE);
+  await volume.write(many, 0, pattern(MANY * BLOCK));
+  /** What a crash leaves of the file, after a commit that is not about it. */
+  const left = async () => {
+    await volume.write(other, 0, pattern(100));
+    await volume.fsync(other);
+    assert.deepEqual((await checkContainer(base, await testKeys(), { scrub: true })).findings, []);
+    const reader = await openVolume(base, "read");
+    return await reader.read(many, 0, reader.attributes(many).size);
+  };
+  return { store, volume, many, left };
+}
+
+Deno.test("runs that are written before an earlier one are not in a commit without it", async () => {
+  const { store, volume, left } = await whileWriting((earlier) => earlier === 1);
+  for (let round = 0; round < 20; round++) {
+    const bytes = await left();
+    assert.ok(bytes.length < MANY * BLOCK, "a run is held, and yet all of the file is there");
+    assert.ok(equal(bytes, pattern(MANY * BLOCK).subarray(0, bytes.length)));
+  }
+  store.release();
+  await volume.end();
+});
+
+Deno.test("a page that comes while a flush is under way is not in a commit without an earlier one", async () => {
+  const { store, volume, many, left } = await whileWriting((earlier) => earlier < 6);
+  await left();
+  volume.setAttributes(many, { size: 0 });
+  await volume.write(many, BLOCK, pattern(BLOCK, 2));
+  await volume.write(many, 1000 * BLOCK, pattern(BLOCK, 3));
+  const whole = new Uint8Array(1001 * BLOCK);
+  whole.set(pattern(BLOCK, 2), BLOCK);
+  whole.set(pattern(BLOCK, 3), 1000 * BLOCK);
+  store.release();
+  for (let round = 0; round < 20; round++) {
+    const bytes = await left();
+    assert.ok(bytes.length <= BLOCK || equal(bytes, whole.subarray(0, bytes.length)));
+  }
   await volume.end();
 });
