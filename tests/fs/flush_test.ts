@@ -1,5 +1,6 @@
 /** Writing, cutting and punching while a flush of the same file is under way: what a commit then holds. */
 import assert from "node:assert/strict";
+import { breathe } from "../../fs/clock.ts";
 import { checkContainer } from "../../fs/fsck.ts";
 import { SEALED } from "../../crypto/sealer.ts";
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE } from "../../fs/filesystem.ts";
@@ -145,12 +146,12 @@ class HoldingStore extends StoreDecorator {
 }
 
 /** Opens a volume on a store that holds runs, with one file of many pages whose writing has begun. */
-async function whileWriting(held: (earlier: number) => boolean) {
+async function whileWriting(held: (earlier: number) => boolean, at = 0) {
   const base = new RamStore();
   await makeContainer(base);
   const store = new HoldingStore(base, held), volume = await openVolume(store);
   const many = volume.create(ROOT, name("many"), FILE), other = volume.create(ROOT, name("other"), FILE);
-  await volume.write(many, 0, pattern(MANY * BLOCK));
+  await volume.write(many, at, pattern(MANY * BLOCK));
   /** What a crash leaves of the file, after a commit that is not about it. */
   const left = async () => {
     await volume.write(other, 0, pattern(100));
@@ -169,6 +170,19 @@ Deno.test("runs that are written before an earlier one are not in a commit witho
     assert.ok(bytes.length < MANY * BLOCK, "a run is held, and yet all of the file is there");
     assert.ok(equal(bytes, pattern(MANY * BLOCK).subarray(0, bytes.length)));
   }
+  store.release();
+  await volume.end();
+});
+
+Deno.test("a gap that is filled while a flush is under way does not hide what is written behind it", async () => {
+  const { store, volume, many, left } = await whileWriting((earlier) => earlier >= 40, BLOCK);
+  const { extents } = volume.container.tables;
+  while (extents.blocksOf(many) === 0) await breathe();
+  const written = extents.endOf(many);
+  await volume.write(many, 0, pattern(BLOCK, 2));
+  const bytes = await left();
+  assert.ok(bytes.length >= written);
+  assert.ok(equal(bytes.subarray(BLOCK), pattern(MANY * BLOCK).subarray(0, bytes.length - BLOCK)));
   store.release();
   await volume.end();
 });
