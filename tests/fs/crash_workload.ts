@@ -121,8 +121,9 @@ export async function runWorkload(options: WorkloadOptions): Promise<History> {
   const random = workload.random;
   for (let round = 0; round < ROUNDS; round++) {
     const deck = Object.entries(ROUND).flatMap(([kind, count]) => Array<string>(count).fill(kind));
-    // The journal's second chunk is begun in the first round; what comes later empties it by checkpoints.
-    const extra = round === 1 ? ["checkpoint", "reopen"] : round === 2 ? ["checkpoint", "checkpoint"] : [];
+    const last = round === ROUNDS - 1;
+    const extra = last ? ["checkpoint", "reopen", "checkpoint", "checkpoint"] : [];
+    if (last) await workload.fillChunk();
     for (const kind of extra) deck.splice(random(deck.length), 0, kind);
     while (deck.length > 0) await workload.do(deck.splice(random(deck.length), 1)[0]!);
   }
@@ -149,13 +150,22 @@ class Workload {
     this.#promised.push({ events: 0, step: 0, file: undefined, durable: undefined });
   }
 
-  /** Does one operation of a kind; where there is nothing to do it to, makes a file. */
+  /** Does one operation of a kind; where there is nothing to do it to, makes that first. */
   async do(kind: string): Promise<void> {
-    if (await this.#operation(kind)) this.#kinds.add(kind);
-    else await this.#create();
-    if (this.#volume.container.journalBlocks > CHUNK_FIRST) this.#kinds.add("chunk change");
+    await this.#operation(kind);
+    this.#kinds.add(kind);
     if (this.#options.overlapping && this.random(3) === 0) {
       await new Promise((resolve) => setTimeout(resolve, 0));
+    }
+  }
+
+  /** Commits until the journal's first chunk is full; each checkpoint later begins a new one. */
+  async fillChunk(): Promise<void> {
+    while (!this.#kinds.has("chunk change")) {
+      await this.do("overwrite");
+      await this.do("sync");
+      await this.#settle();
+      if (this.#volume.container.journalBlocks > CHUNK_FIRST) this.#kinds.add("chunk change");
     }
   }
 
@@ -242,6 +252,12 @@ class Workload {
     return path;
   }
 
+  async #mkdir(): Promise<string> {
+    const [folder, last] = this.#fresh();
+    await this.#both(`mkdir in ${folder}`, (on) => on.create(inoOf(on, folder), last, FOLDER));
+    return `${folder}/${new TextDecoder().decode(last)}`;
+  }
+
   async #write(path: string, at: number, bytes: Uint8Array): Promise<void> {
     const file = inoOf(this.#model, path), what = `write ${path} ${at}+${bytes.length}`;
     await this.#both(what, (on) => on.write(inoOf(on, path), at, bytes), {
@@ -259,115 +275,111 @@ class Workload {
     });
   }
 
-  async #operation(kind: string): Promise<boolean> {
+  async #setXattr(path: string): Promise<void> {
+    const value = this.#bytes(3000), attribute = name(`user.${this.random(3)}`);
+    await this.#both(`xattr ${path}`, (on) => on.setXattr(inoOf(on, path), attribute, value));
+  }
+
+  async #operation(kind: string): Promise<void> {
     const { random } = this, model = this.#model;
-    const file = this.#pick(this.#paths(S_IFREG)), folder = this.#pick(this.#paths(S_IFDIR));
-    const id = file === undefined ? undefined : inoOf(model, file);
-    const size = id === undefined ? 0 : model.attributes(id).size;
+    const file = this.#pick(this.#paths(S_IFREG)) ?? await this.#create(), id = inoOf(model, file);
+    const folder = this.#pick(this.#paths(S_IFDIR)) ?? "", { size } = model.attributes(id);
     switch (kind) {
       case "create":
         await this.#create();
-        return true;
-      case "mkdir": {
-        const [parent, last] = this.#fresh();
-        await this.#both(`mkdir in ${parent}`, (on) => on.create(inoOf(on, parent), last, FOLDER));
-        return true;
-      }
+        return;
+      case "mkdir":
+        await this.#mkdir();
+        return;
       case "symlink": {
         const [parent, last] = this.#fresh(), target = name(`to/${random(1000)}`);
         const spec = { mode: S_IFLNK | 0o777, uid: 1, gid: 2, target };
         await this.#both(`symlink in ${parent}`, (on) => on.create(inoOf(on, parent), last, spec));
-        return true;
+        return;
       }
       case "rmdir": {
         const empty = this.#paths(S_IFDIR).filter((path) => [...model.list(inoOf(model, path))].length === 0);
-        const path = this.#pick(empty);
-        if (path === undefined) return false;
+        const path = this.#pick(empty) ?? await this.#mkdir();
         await this.#both(`rmdir ${path}`, (on) => on.rmdir(...at(on, path)));
-        return true;
+        return;
       }
       case "sync":
         await this.#durable(this.#volume.sync(), undefined);
-        return true;
+        return;
       case "fsync directory":
         await this.#durable(this.#volume.fsync(inoOf(this.#volume, this.#folder())), null);
-        return true;
+        return;
       case "checkpoint":
         // With nothing left to commit, the checkpoint's own flush is the only one.
         if (random(2) === 0) await this.#volume.sync();
         if (this.#options.overlapping) this.#running.push(this.#volume.checkpoint());
         else await this.#volume.checkpoint();
-        return true;
+        return;
       case "reopen":
         await this.#settle();
         await this.#volume.end();
         this.#promise(undefined, this.#steps.length - 1);
         this.#volume = await this.#options.open();
-        return true;
+        return;
       case "chmod": {
-        const path = this.#pick([file ?? "", folder ?? ""])!;
+        const path = this.#pick([file, folder])!;
         const mode = random(0o1000), uid = random(1000);
         await this.#both(`chmod ${path}`, (on) => on.setAttributes(inoOf(on, path), { mode, uid, gid: 3 }));
-        return true;
+        return;
       }
       case "utimens": {
-        const path = this.#pick([file ?? "", folder ?? ""])!;
+        const path = this.#pick([file, folder])!;
         const times = {
           atime: { seconds: -random(1e9), nanoseconds: random(1e9) },
           mtime: { seconds: random(2e9) * 2, nanoseconds: random(1e9) },
         };
         await this.#both(`utimens ${path}`, (on) => on.setAttributes(inoOf(on, path), times));
-        return true;
+        return;
       }
-    }
-    if (file === undefined || id === undefined) return false;
-    switch (kind) {
       case "overwrite":
         await this.#write(file, random(size + 1), this.#bytes(9000));
-        return true;
+        return;
       case "append":
         await this.#write(file, size + (random(4) === 0 ? random(30_000) : 0), this.#bytes(9000));
-        return true;
+        return;
       case "replace": {
-        const made = await this.#create(),
-          replaced = this.#pick(this.#paths(S_IFREG).filter((one) => one !== made));
-        if (replaced === undefined) return false;
+        const made = await this.#create();
         const change: ContentChange = { file: inoOf(model, made), kind: "must" };
         await this.#both(
-          `replace ${replaced} by ${made}`,
-          (on) => on.rename(...at(on, made), ...at(on, replaced)),
+          `replace ${file} by ${made}`,
+          (on) => on.rename(...at(on, made), ...at(on, file)),
           change,
         );
-        return true;
+        return;
       }
       case "rewrite":
         await this.#truncate(file, 0);
         await this.#write(file, 0, this.#bytes(15_000));
         await this.#both(`close ${file}`, (on) => on.closed(inoOf(on, file)), { file: id, kind: "must" });
-        return true;
+        return;
       case "rename": {
         const moved = this.#pick([...this.#paths(S_IFREG), ...this.#paths(S_IFLNK)])!,
           [to, last] = this.#fresh();
         await this.#both(`rename ${moved}`, (on) => on.rename(...at(on, moved), inoOf(on, to), last));
-        return true;
+        return;
       }
       case "exchange": {
-        const other = this.#pick(this.#paths(S_IFREG).filter((one) => one !== file));
-        if (other === undefined) return false;
+        const others = this.#paths(S_IFREG).filter((one) => one !== file);
+        const other = this.#pick(others) ?? await this.#create();
         await this.#both(
           `exchange ${file} ${other}`,
           (on) => on.rename(...at(on, file), ...at(on, other), RENAME_EXCHANGE),
         );
-        return true;
+        return;
       }
       case "link": {
         const [to, last] = this.#fresh();
         await this.#both(`link ${file}`, (on) => on.link(inoOf(on, file), inoOf(on, to), last));
-        return true;
+        return;
       }
       case "unlink":
         await this.#both(`unlink ${file}`, (on) => on.unlink(...at(on, file)));
-        return true;
+        return;
       case "unlink while open": {
         const open = [[this.#volume, inoOf(this.#volume, file)], [model, id]] as const;
         for (const [on, ino] of open) on.hold(ino);
@@ -381,14 +393,14 @@ class Workload {
         });
         await this.#durable(this.#volume.fsync(open[0][1]), id);
         await this.#both("close it", (on) => on.drop(on === model ? id : open[0][1]));
-        return true;
+        return;
       }
       case "truncate down":
         await this.#truncate(file, random(size + 1));
-        return true;
+        return;
       case "truncate up":
         await this.#truncate(file, size + random(20_000));
-        return true;
+        return;
       case "punch": {
         const from = random(size + 1), to = from + 1 + random(20_000);
         // Its parts are several changes: a commit in between shows a state that no step has.
@@ -398,19 +410,17 @@ class Workload {
           (on) => on.allocate(inoOf(on, file), from, to - from, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE),
           { file: id, kind: "punch", from, to },
         );
-        return true;
+        return;
       }
-      case "xattr": {
-        const value = this.#bytes(3000), attribute = name(`user.${random(3)}`);
-        await this.#both(`xattr ${file}`, (on) => on.setXattr(inoOf(on, file), attribute, value));
-        return true;
-      }
+      case "xattr":
+        await this.#setXattr(file);
+        return;
       case "remove xattr": {
         const has = this.#paths(S_IFREG).find((path) => model.listXattr(inoOf(model, path)).length > 0);
-        if (has === undefined) return false;
-        const attribute = model.listXattr(inoOf(model, has))[0]!;
-        await this.#both(`remove xattr ${has}`, (on) => on.removeXattr(inoOf(on, has), attribute));
-        return true;
+        if (has === undefined) await this.#setXattr(file);
+        const path = has ?? file, attribute = model.listXattr(inoOf(model, path))[0]!;
+        await this.#both(`remove xattr ${path}`, (on) => on.removeXattr(inoOf(on, path), attribute));
+        return;
       }
       case "fsync file":
         if (random(2) === 0) await this.#write(file, random(size + 1), this.#bytes(20_000));
@@ -418,7 +428,7 @@ class Workload {
         // What is being flushed changes, where that is not waited for.
         if (random(2) === 0) await this.#write(file, random(size + 1), this.#bytes(20_000));
         else if (random(3) === 0) await this.#truncate(file, random(size + 1));
-        return true;
+        return;
       default:
         throw new Error(`Unknown kind "${kind}"`);
     }
