@@ -43,6 +43,22 @@ Deno.test("refresh() refuses a superblock that is older than the one that was re
   assert.ok(reader.lookup(ROOT, name("new.1")) !== undefined, "what was read stays as it was");
 });
 
+Deno.test("refresh() refuses an older superblock though it leads to the newest commit", async () => {
+  const store = new RamStore();
+  await makeContainer(store);
+  const writer = await openVolume(store);
+  writer.create(ROOT, name("f"), FILE);
+  await writer.sync();
+  const older = [await store.readHeader("super", 0), await store.readHeader("super", 1)];
+  await writer.checkpoint();
+  const reader = await openVolume(store, "read");
+  await store.writeHeader("super", 0, older[0]!);
+  await store.writeHeader("super", 1, older[1]!);
+  assert.ok((await openVolume(store, "read")).lookup(ROOT, name("f")) !== undefined);
+  await assert.rejects(reader.refresh(), isRollback);
+  await writer.end();
+});
+
 Deno.test("refresh() refuses a history that no longer holds what the reader opened with", async () => {
   const store = new RamStore();
   await makeContainer(store);
