@@ -76,7 +76,8 @@ for (
     const volume = await openVolume(store, "write", { suite });
     await checkAll(volume, { writebackCache }, { holes: !writebackCache });
     await volume.end();
-    const { findings } = await checkContainer(store, await testKeys(suite), { scrub: true });
+    const { findings, files } = await checkContainer(store, await testKeys(suite), { scrub: true });
     assert.deepEqual(findings, []);
+    assert.equal(files, 1, "inodes are left behind");
   });
 }
