@@ -409,7 +409,7 @@ export class Container implements AsyncDisposable {
       this.#chunks = this.#chunks.filter((chunk) => !dead.includes(chunk));
       for (const run of [...oldRuns, ...dead]) this.space.release(run);
       this.#expect();
-      await this.space.shrink();
+      await this.space.shrink({ ended: false });
     });
   }
 
@@ -469,7 +469,7 @@ export class Container implements AsyncDisposable {
       });
       if (last < mine.first) this.space.release(chunk);
       else if (single && rest.count > 0) this.space.release(rest);
-      await this.space.shrink();
+      await this.space.shrink({ ended: true });
       await this.store.flush();
     });
   }

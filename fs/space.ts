@@ -202,12 +202,15 @@ export class Space {
     this.#store.discard(run.position, run.count);
   }
 
-  /** Gives free blocks at the end back to the store, all but the reserve. */
-  async shrink(): Promise<void> {
+  /**
+   * Gives free blocks at the end back to the store, all but the reserve; while the session goes on only if they are
+   * many, as the next writes would have them made again.
+   */
+  async shrink(options: { readonly ended: boolean }): Promise<void> {
     const inside = this.#free.freeBlocks - (this.#grownTo - this.#free.tailStart());
     const keep = Math.max(0, this.reserve + this.#promised - inside);
     const end = this.#free.tailStart() + keep;
-    if (this.#grownTo - end < GROW_LEAST) return;
+    if (this.#grownTo - end < (options.ended ? GROW_LEAST : Math.max(GROW_LEAST, end / 8))) return;
     this.#free.limit = end;
     this.#grownTo = end;
     await this.#store.truncate(end);
