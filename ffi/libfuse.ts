@@ -98,7 +98,7 @@ export async function mountLibfuse(
     end();
     throw error;
   }
-  const mounted = new LibfuseMount({ library, session, mountpoint: path, done: done.finally(end) });
+  const mounted = new LibfuseMount({ library, session, nodes, mountpoint: path, done: done.finally(end) });
   try {
     await session.ready;
   } catch (cause) {
@@ -136,18 +136,32 @@ class LibfuseMount implements Mounted {
   readonly done: Promise<MountEnd>;
   readonly #library: Libfuse;
   readonly #session: Session;
+  readonly #nodes: Nodes;
   #ended = false;
   #removeListener = () => {};
 
-  constructor(parts: { library: Libfuse; session: Session; mountpoint: string; done: Promise<MountEnd> }) {
+  constructor(
+    parts: {
+      library: Libfuse;
+      session: Session;
+      nodes: Nodes;
+      mountpoint: string;
+      done: Promise<MountEnd>;
+    },
+  ) {
     this.#library = parts.library;
     this.#session = parts.session;
+    this.#nodes = parts.nodes;
     this.mountpoint = parts.mountpoint;
     this.done = parts.done.then((end) => {
       this.#ended = true;
       this.#removeListener();
       return end;
     });
+  }
+
+  get activity(): { requests: number; open: number } {
+    return { requests: this.#session.requests, open: this.#nodes.opened };
   }
 
   endWith(signal: AbortSignal | undefined): void {

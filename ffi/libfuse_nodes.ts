@@ -19,6 +19,7 @@ export class Nodes {
   readonly #handles: number[] = [0, 0];
   readonly #generation: number[] = [0, 0];
   readonly #free: number[] = [];
+  #opened = 0;
 
   constructor(filesystem: Filesystem) {
     this.#filesystem = filesystem;
@@ -28,6 +29,11 @@ export class Nodes {
   /** How many nodes the kernel knows, the root included. */
   get size(): number {
     return this.#byIno.size;
+  }
+
+  /** How many files and directories are open. */
+  get opened(): number {
+    return this.#opened;
   }
 
   /** @throws {FsError} ESTALE if the kernel does not know such a node. */
@@ -74,12 +80,14 @@ export class Nodes {
   open(node: number | bigint): void {
     this.#filesystem.hold(this.ino(node));
     this.#handles[Number(node)]! += 1;
+    this.#opened++;
   }
 
   /** Counts a handle that is released. */
   close(node: number | bigint): void {
     const ino = this.ino(node);
     this.#handles[Number(node)]! -= 1;
+    this.#opened--;
     this.#filesystem.drop(ino);
   }
 

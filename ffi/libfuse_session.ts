@@ -51,6 +51,7 @@ export class Session {
   readonly #wakeup: number;
   readonly #polled = new Uint8Array(2 * POLLFD.size);
   #pointer: Deno.PointerValue = null;
+  #requests = 0;
   #unanswered = 0;
   #drained: (() => void) | undefined;
   #stopping = false;
@@ -86,6 +87,11 @@ export class Session {
     this.operationTable[index] = Deno.UnsafePointer.value(callback.pointer);
   }
 
+  /** How many requests came so far. */
+  get requests(): number {
+    return this.#requests;
+  }
+
   /** Resolves once the kernel and this side have agreed on how to talk. */
   get ready(): Promise<void> {
     return this.#ready.promise;
@@ -114,6 +120,7 @@ export class Session {
 
   /** The one catch-all: a callback that threw would return to C as if all were well. */
   #answer(name: string, operation: Operation, request: Request, parameters: unknown[]): void {
+    this.#requests++;
     try {
       const later = operation.handle(request, ...parameters);
       if (later) {

@@ -41,6 +41,8 @@ export interface MountEnd {
 /** A mount that answers, until it ends. Disposing it unmounts, by force if it is in use. */
 export interface Mounted extends AsyncDisposable {
   readonly mountpoint: string;
+  /** What is going on: how many requests came so far, and how many files and directories are open. */
+  readonly activity: { readonly requests: number; readonly open: number };
   /**
    * Resolves when the last request is answered and nothing calls the filesystem any more. Never rejects.
    * The order at the end is: unmount, `done`, then the caller's `filesystem.sync()`, then closing the store; a

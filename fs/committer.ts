@@ -25,6 +25,7 @@ export class Committer {
   readonly #container: Container;
   readonly #log: ChangeLog;
   readonly #dirty: WriteBack;
+  readonly #interval: number;
   /** Files whose data the next commit must hold: replaced another by rename, or truncated to zero and closed. */
   readonly #must = new Set<Ino>();
   /** Inode ids that the open commit made free. */
@@ -39,10 +40,16 @@ export class Committer {
   /** Called when a commit is durable. */
   onDurable: (() => void) | undefined;
 
-  constructor(container: Container, log: ChangeLog, dirty: WriteBack) {
+  /** @param options `interval`: seconds that a change waits at most for its commit; default, what suits the store */
+  constructor(
+    container: Container,
+    parts: { readonly log: ChangeLog; readonly dirty: WriteBack },
+    options: { readonly interval?: number | undefined } = {},
+  ) {
     this.#container = container;
-    this.#log = log;
-    this.#dirty = dirty;
+    this.#log = parts.log;
+    this.#dirty = parts.dirty;
+    this.#interval = options.interval ?? container.store.traits.commitSeconds;
   }
 
   /** Why nothing can be committed any more. */
@@ -62,7 +69,7 @@ export class Committer {
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
       this.#background();
-    }, this.#container.store.traits.commitSeconds * 1000);
+    }, this.#interval * 1000);
   }
 
   /** Back-pressure: changes wait while the next record is full or a commit needs quiet. */

@@ -46,6 +46,8 @@ export interface VolumeOptions {
   readonly dirtyBytes?: number;
   /** Access times: moved when older than the last change or a day (`relatime`), or never. */
   readonly atime?: "relatime" | "noatime";
+  /** Seconds that a change waits at most for its commit when nobody asks for one. Default, what suits the store. */
+  readonly commitInterval?: number | undefined;
   /** Called when a commit is durable: what a client remembers against rollback. */
   readonly onDurable?: (point: DurablePoint) => void;
 }
@@ -64,6 +66,7 @@ export class Volume implements Filesystem, AsyncDisposable {
     this.#state = new VolumeState(container, {
       dirtyBytes: options.dirtyBytes ?? DIRTY_BYTES,
       relatime: options.atime !== "noatime",
+      commitInterval: options.commitInterval,
     });
     this.#data = new FileData(this.#state);
     this.#state.committer.onDurable = () => {

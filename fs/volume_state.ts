@@ -24,21 +24,32 @@ export class VolumeState {
   ended = false;
   readonly #relatime: boolean;
 
-  /** @param options `dirtyBytes`: bytes of dirty data before writers wait; `relatime`: reading moves access times */
+  /**
+   * @param options `dirtyBytes`: bytes of dirty data before writers wait; `relatime`: reading moves access times;
+   * `commitInterval`: as of {@linkcode Committer}
+   */
   constructor(
     container: Container,
-    options: { readonly dirtyBytes: number; readonly relatime: boolean },
+    options: {
+      readonly dirtyBytes: number;
+      readonly relatime: boolean;
+      readonly commitInterval?: number | undefined;
+    },
   ) {
     this.container = container;
     this.#relatime = options.relatime;
     this.readOnly = container.readOnly;
     this.buffers = new RunBuffers({ shared: container.keys.sealer.parallel });
     this.dirty = new WriteBack(container, this.log, {
-      ...options,
+      dirtyBytes: options.dirtyBytes,
       buffers: this.buffers,
       onFailure: (error) => this.committer.fail(error),
     });
-    this.committer = new Committer(container, this.log, this.dirty);
+    this.committer = new Committer(
+      container,
+      { log: this.log, dirty: this.dirty },
+      { interval: options.commitInterval },
+    );
   }
 
   get tables(): Tables {
