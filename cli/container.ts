@@ -30,7 +30,7 @@ import { Volume, type VolumeOptions } from "../fs/volume.ts";
 import { type AcquaintanceOptions, KnownServers, parseFingerprint, type RemoteLocator } from "../net/mod.ts";
 import { chooseLocator, type Locator, locatorName } from "./locator.ts";
 import type { Access } from "./options.ts";
-import { printError } from "./output.ts";
+import { logToTerminal } from "./log.ts";
 import { readPassphrase } from "./passphrase.ts";
 import { knownServersPath, RollbackMemory } from "./state.ts";
 import { Terminal } from "./terminal.ts";
@@ -82,7 +82,7 @@ export async function withUnlocked<T>(
   work: (container: UnlockedContainer) => Promise<T>,
 ): Promise<T> {
   const locator = chooseLocator(options.argument ?? access.container), name = locatorName(locator);
-  const memory = RollbackMemory.ofUser(), session = crypto.getRandomValues(new Uint8Array(16));
+  const memory = RollbackMemory.ofUser(access.log), session = crypto.getRandomValues(new Uint8Array(16));
   await using store = await openExisting(locator, access, options.mode);
   const encryption = await readEncryption(store), { header } = encryption;
   const known = memory.containerAt(name);
@@ -296,7 +296,7 @@ export async function remoteOptions(
     port,
     container: name,
     onConnection: (state, reason) =>
-      printError(`coverfs: connection to ${host} ${state}${reason ? `: ${reason.message}` : ""}`),
+      (access.log ?? logToTerminal)(`connection to ${host} ${state}${reason ? `: ${reason.message}` : ""}`),
   };
 }
 

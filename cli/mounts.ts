@@ -1,16 +1,21 @@
-/** Which process serves which mountpoint, and how it ended: so that `umount` can wait for it and tell. */
-import { mkdirSync, readFileSync, realpathSync, rmSync } from "node:fs";
+/** Which process serves which mountpoint, how it ended and what it said: so that `umount` can wait for it and tell. */
+import { mkdirSync, readdirSync, readFileSync, realpathSync, rmSync } from "node:fs";
 import { basename, dirname, join, resolve, sep } from "node:path";
 import { CoverError } from "../crypto/errors.ts";
 import { hex } from "../crypto/bytes.ts";
 import { writeFileAtomic } from "../net/atomic_file.ts";
+import { type Log, logToFile, logToTerminal } from "./log.ts";
 import { stateFolder } from "./state.ts";
 
 /** A mount that runs, or has ended with an exit code. */
 export interface MountRecord {
   readonly pid: number;
+  readonly mountpoint: string;
   readonly exit?: number;
 }
+
+/** Bytes of what a mount said before the older half of it is let go. */
+const KEPT_LOG_BYTES = 64 << 10;
 
 /** The mountpoint's full path; of a mount that is dead, as far as it can be told. */
 export function mountpointPath(mountpoint: string): string {
@@ -56,17 +61,22 @@ export function refuseBelow(
   }
 }
 
-async function recordPath(mountpoint: string): Promise<string | undefined> {
+function recordFolder(): string | undefined {
   const folder = stateFolder();
+  return folder && join(folder, "mounts");
+}
+
+async function recordPath(mountpoint: string, kind: "json" | "log" = "json"): Promise<string | undefined> {
+  const folder = recordFolder();
   if (folder === undefined) return undefined;
   const path = new TextEncoder().encode(mountpoint);
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", path));
-  return join(folder, "mounts", `${hex(digest.subarray(0, 16))}.json`);
+  return join(folder, `${hex(digest.subarray(0, 16))}.${kind}`);
 }
 
 /** Notes a mount; where nothing can be noted, `umount` only cannot wait. */
-export async function noteMount(mountpoint: string, record: MountRecord): Promise<void> {
-  const path = await recordPath(mountpoint);
+export async function noteMount(record: MountRecord): Promise<void> {
+  const path = await recordPath(record.mountpoint);
   if (path === undefined) return;
   try {
     mkdirSync(join(path, ".."), { recursive: true, mode: 0o700 });
@@ -79,15 +89,85 @@ export async function noteMount(mountpoint: string, record: MountRecord): Promis
 /** What is noted about a mountpoint. */
 export async function readMount(mountpoint: string): Promise<MountRecord | undefined> {
   const path = await recordPath(mountpoint);
-  if (path === undefined) return undefined;
+  return path === undefined ? undefined : readRecord(path);
+}
+
+function readRecord(path: string): MountRecord | undefined {
   try {
-    const record = JSON.parse(readFileSync(path, "utf8"));
-    const { pid, exit } = record;
-    if (!Number.isSafeInteger(pid)) return undefined;
-    return Number.isSafeInteger(exit) ? { pid, exit } : { pid };
+    const { pid, mountpoint, exit } = JSON.parse(readFileSync(path, "utf8"));
+    if (!Number.isSafeInteger(pid) || typeof mountpoint !== "string") return undefined;
+    return Number.isSafeInteger(exit) ? { pid, mountpoint, exit } : { pid, mountpoint };
   } catch {
     return undefined;
   }
+}
+
+/** All mounts of this user that are noted and whose processes have not ended. */
+export function runningMounts(): MountRecord[] {
+  const folder = recordFolder();
+  if (folder === undefined) return [];
+  let names: string[];
+  try {
+    names = readdirSync(folder);
+  } catch {
+    return [];
+  }
+  const records = names.filter((name) => name.endsWith(".json")).map((name) =>
+    readRecord(join(folder, name))
+  );
+  return records.filter((record) => record !== undefined).filter(isRunning);
+}
+
+/** Tells whether a container is mounted at this very path (proc_pid_mountinfo(5): spaces and the like in octal). */
+export async function mountedAt(mountpoint: string): Promise<boolean> {
+  const table = await Deno.readTextFile("/proc/self/mountinfo").catch(() => "");
+  const top = table.split("\n").findLast((line) => {
+    const path = line.split(" ")[4]?.replace(
+      /\\([0-7]{3})/g,
+      (_, code) => String.fromCharCode(parseInt(code, 8)),
+    );
+    return path === mountpoint;
+  });
+  return / - fuse\.coverfs /.test(top ?? "");
+}
+
+/** Tells whether a mount's process still serves it. */
+export function isRunning(record: MountRecord): boolean {
+  if (record.exit !== undefined) return false;
+  try {
+    Deno.statSync(`/proc/${record.pid}`);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Begins to keep what a mount says, for `umount` to show. Where nothing can be kept, it goes to standard error. */
+export async function keepLog(mountpoint: string): Promise<Log> {
+  const path = await recordPath(mountpoint, "log");
+  if (path === undefined) return logToTerminal;
+  try {
+    mkdirSync(join(path, ".."), { recursive: true, mode: 0o700 });
+    for (const one of [path, `${path}.1`]) rmSync(one, { force: true });
+    return logToFile(path, { bytes: KEPT_LOG_BYTES / 2 });
+  } catch {
+    return logToTerminal;
+  }
+}
+
+/** What a mount said, a line with the time each, and forgets it. */
+export async function takeLog(mountpoint: string): Promise<string[]> {
+  const path = await recordPath(mountpoint, "log"), lines: string[] = [];
+  if (path === undefined) return lines;
+  for (const one of [`${path}.1`, path]) {
+    try {
+      lines.push(...readFileSync(one, "utf8").split("\n").filter((line) => line !== ""));
+      rmSync(one, { force: true });
+    } catch {
+      // it said nothing
+    }
+  }
+  return lines;
 }
 
 /** Forgets a mount that has ended. */

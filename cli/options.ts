@@ -12,6 +12,8 @@ export interface Access extends PassphraseSource {
   readonly takeover?: true | undefined;
   /** Bytes of sealed blocks that are kept of a container on a server. */
   readonly cacheSize?: number | undefined;
+  /** Where what there is to say meanwhile goes; default, to standard error. */
+  readonly log?: ((message: string) => void) | undefined;
 }
 
 const collect = (value: string, before: string[] | undefined) => [...before ?? [], value];
@@ -47,6 +49,41 @@ export function byteSize(text: string): number {
     throw new InvalidArgumentError("It is not a size like 64M.");
   }
   return bytes;
+}
+
+/** Seconds in each unit of a duration. */
+const UNIT_SECONDS: Readonly<Record<string, number>> = { ms: 0.001, s: 1, m: 60, h: 3600, d: 86_400 };
+/** The longest time that a timer takes (2^31 - 1 ms), in whole days. */
+const DURATION_MAX = 24 * 86_400;
+
+/** Reads a duration, as `90`, `30m` or `1h30m`, into seconds. */
+export function duration(text: string): number {
+  const parts = [...text.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h|d|$)/g)];
+  if (text === "" || parts.map(([part]) => part).join("") !== text) {
+    throw new InvalidArgumentError("It is not a duration like 30m or 5s.");
+  }
+  const seconds = parts.reduce(
+    (sum, [, number, unit]) => sum + Number(number) * UNIT_SECONDS[unit || "s"]!,
+    0,
+  );
+  if (seconds > DURATION_MAX) throw new InvalidArgumentError("It is longer than 24 days.");
+  return seconds;
+}
+
+/** Reads permission bits to be masked, in octal. */
+export function octalMask(text: string): number {
+  if (!/^0?[0-7]{1,3}$/.test(text)) throw new InvalidArgumentError("It is not an octal number like 022.");
+  return parseInt(text, 8);
+}
+
+/** The largest id of a user or group; one more means "no change" to chown(2). */
+const ID_MAX = 2 ** 32 - 2;
+
+/** Reads the number of a user or group. */
+export function ownerId(text: string): number {
+  const id = wholeNumber(text);
+  if (id > ID_MAX) throw new InvalidArgumentError("It is too large.");
+  return id;
 }
 
 /** Reads a whole number that is not negative. */

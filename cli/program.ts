@@ -15,8 +15,10 @@ import { putCommand } from "./commands/put.ts";
 import { rmCommand } from "./commands/rm.ts";
 import { serveCommand } from "./commands/serve.ts";
 import { statCommand } from "./commands/stat.ts";
+import { syncCommand } from "./commands/sync.ts";
 import { umountCommand } from "./commands/umount.ts";
 import { describeError, EXIT, exitCodeOf, FSCK_EXIT } from "./exit.ts";
+import { calledByMountFuse, HELPER, mountExit, parseHelperCall } from "./mount_helper.ts";
 import { printError } from "./output.ts";
 
 const EXAMPLES = `
@@ -43,6 +45,7 @@ function makeProgram(setExitCode: (code: number) => void) {
     initCommand(),
     mountCommand(),
     umountCommand(),
+    syncCommand(),
     lsCommand(),
     catCommand(),
     getCommand(),
@@ -76,6 +79,10 @@ function usageMessage(text: string): string {
 export async function run(args: readonly string[]): Promise<number> {
   let code = EXIT_OK;
   const program = makeProgram((given) => code = given), checking = args[0] === "fsck";
+  if (args[0] === HELPER) return await runHelper(args.slice(1));
+  if (calledByMountFuse(args, program.commands.map((command) => command.name()))) {
+    return await runHelper(args);
+  }
   try {
     await program.parseAsync(args, { from: "user" });
     return code;
@@ -93,6 +100,16 @@ export async function run(args: readonly string[]): Promise<number> {
       : own === EXIT.damaged
       ? FSCK_EXIT.uncorrected
       : FSCK_EXIT.operational;
+  }
+}
+
+async function runHelper(given: readonly string[]): Promise<number> {
+  try {
+    const { args, fake } = parseHelperCall(given);
+    return fake ? EXIT_OK : mountExit(await run(args));
+  } catch (error) {
+    printError(describeError(error));
+    return mountExit(exitCodeOf(error));
   }
 }
 

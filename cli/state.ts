@@ -3,11 +3,12 @@
  * that an older state or another container in its place is noticed. Its loss costs that protection and nothing else.
  */
 import { mkdirSync, readFileSync } from "node:fs";
+import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { fromHex, hex } from "../crypto/bytes.ts";
 import type { DurablePoint } from "../fs/loading.ts";
 import { writeFileAtomic } from "../net/atomic_file.ts";
-import { printError } from "./output.ts";
+import { type Log, logToTerminal } from "./log.ts";
 
 /** The folder of what is remembered: `XDG_STATE_HOME/coverfs`, `~/.local/state/coverfs`, `%LOCALAPPDATA%\coverfs`. */
 export function stateFolder(): string | undefined {
@@ -16,8 +17,10 @@ export function stateFolder(): string | undefined {
     const local = env.get("LOCALAPPDATA");
     return local ? join(local, "coverfs") : undefined;
   }
-  const state = env.get("XDG_STATE_HOME"), home = env.get("HOME");
+  const state = env.get("XDG_STATE_HOME");
   if (state?.startsWith("/")) return join(state, "coverfs");
+  // Of what init starts, such as mount(8) at boot, the environment has no HOME: then what the system knows of the user.
+  const home = env.get("HOME") || homedir();
   return home ? join(home, ".local", "state", "coverfs") : undefined;
 }
 
@@ -49,10 +52,10 @@ export class RollbackMemory {
     };
   }
 
-  /** The memory of the person who runs this; warnings go to standard error. */
-  static ofUser(): RollbackMemory {
+  /** The memory of the person who runs this. @param log is told of warnings; default, standard error */
+  static ofUser(log: Log = logToTerminal): RollbackMemory {
     const folder = stateFolder();
-    const warn = (message: string) => printError(`coverfs: warning: ${message}`);
+    const warn = (message: string) => log(`warning: ${message}`);
     return new RollbackMemory(folder && join(folder, "rollback.json"), warn);
   }
 

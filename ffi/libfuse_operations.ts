@@ -11,6 +11,7 @@ import {
 import {
   FILE_SIZE_MAX,
   type Ino,
+  ROOT,
   S_IFDIR,
   S_IFLNK,
   S_IFMT,
@@ -352,7 +353,12 @@ export function operations(context: OperationsContext): Partial<Record<Operation
     }),
 
     fsync: operation([NODE, I32, POINTER], fsync),
-    fsyncdir: operation([NODE, I32, POINTER], fsync),
+    // The kernel asks a FUSE filesystem nothing on syncfs(2): fsync of the root directory stands for it.
+    fsyncdir: operation([NODE, I32, POINTER], async (request, node, dataOnly) => {
+      if (nodes.ino(node) !== ROOT) return await fsync(request, node, dataOnly);
+      await fs.sync();
+      replies.success(request);
+    }),
 
     opendir: operation([NODE, POINTER], (request, node) => directories.open(request, node)),
 

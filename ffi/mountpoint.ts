@@ -101,14 +101,23 @@ export async function checkMachine(options: MountOptions): Promise<void> {
 }
 
 /** `-o` options that go to the kernel as they are. */
-const KERNEL_OPTIONS = new Set(
+export const KERNEL_OPTIONS: ReadonlySet<string> = new Set(
   ("async atime dev dirsync exec noatime nodev nodiratime noexec norelatime nostrictatime nosuid relatime rw " +
     "strictatime suid sync").split(" "),
 );
 /** Those of `/etc/fstab` that concern others, and `nonempty`, which is looked at here. */
-const OTHER_OPTIONS = new Set(
-  "_netdev auto defaults noauto nofail nonempty nouser owner user users".split(" "),
+const OTHER_OPTIONS: ReadonlySet<string> = new Set(
+  "_netdev auto defaults group noauto nofail nogroup nonempty noowner nouser nousers owner user users".split(
+    " ",
+  ),
 );
+/** Those with a value: `x-...` and `X-...` are of programs, `comment=` and `user=` of mount(8). */
+const OTHER_FORMS = /^(x-|X-|comment=|user=)/;
+
+/** Tells whether `extra` of {@linkcode MountOptions} may hold this. */
+export function isMountOption(option: string): boolean {
+  return KERNEL_OPTIONS.has(option) || OTHER_OPTIONS.has(option) || OTHER_FORMS.test(option);
+}
 
 function escaped(value: string): string {
   return value.replaceAll("\0", "").replace(/[\\,]/g, "\\$&");
@@ -129,12 +138,13 @@ export function mountArgument(options: MountOptions): string {
   if (!/^[\w-]+$/.test(subtype)) throw new CoverError("usage", `Unusable subtype "${subtype}"`);
   list.push(`subtype=${subtype}`);
   for (const option of options.extra ?? []) {
-    if (KERNEL_OPTIONS.has(option)) list.push(option);
-    else if (!OTHER_OPTIONS.has(option) && !option.startsWith("x-")) {
+    if (!isMountOption(option)) {
       throw new CoverError("usage", `Unknown mount option "${option}"`, {
         hint: `known are: ${[...KERNEL_OPTIONS, "nonempty"].join(", ")}`,
       });
     }
+    // mount(8) always says `rw`, which must not undo that there is nothing to write to.
+    if (KERNEL_OPTIONS.has(option) && !(option === "rw" && options.readOnly)) list.push(option);
   }
   return list.join(",");
 }

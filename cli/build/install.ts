@@ -1,6 +1,7 @@
 /**
- * `deno task install [DIR]`: a `coverfs` launcher in DIR (default: /usr/local/bin for root, else ~/.local/bin). It runs
- * this checkout by the deno that installed it, with what `deno install` put into node_modules: no network at start.
+ * `deno task install [DIR]`: a `coverfs` launcher in DIR (default: /usr/local/bin for root, else ~/.local/bin), and
+ * beside it `mount.coverfs`, which mount(8) calls. They run this checkout by the deno that installed it, with what
+ * `deno install` put into node_modules: no network at start.
  */
 import { chmodSync, mkdirSync, realpathSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
@@ -16,15 +17,20 @@ const { success } = await new Deno.Command(Deno.execPath(), {
 }).spawn().status;
 if (!success) Deno.exit(1);
 mkdirSync(folder, { recursive: true });
-const launcher = join(folder, "coverfs");
-writeFileSync(
-  launcher,
-  `#!/bin/sh\nexec ${
-    quote(realpathSync(Deno.execPath()))
-  } run --quiet --cached-only --no-check --allow-all --config ` +
-    `${quote(join(root, "deno.json"))} ${quote(join(root, "main.ts"))} "$@"\n`,
-);
-chmodSync(launcher, 0o755);
-console.log(`installed: ${launcher}`);
+const program =
+  `${quote(realpathSync(Deno.execPath()))} run --quiet --cached-only --no-check --allow-all --config ` +
+  `${quote(join(root, "deno.json"))} ${quote(join(root, "main.ts"))}`;
+for (const [name, first] of [["coverfs", ""], ["mount.coverfs", " mount.coverfs"]] as const) {
+  const launcher = join(folder, name);
+  writeFileSync(launcher, `#!/bin/sh\nexec ${program}${first} "$@"\n`);
+  chmodSync(launcher, 0o755);
+  console.log(`installed: ${launcher}`);
+}
 const path = (Deno.env.get("PATH") ?? "").split(delimiter);
 if (!path.includes(folder)) console.log(`hint: ${folder} is not on PATH`);
+// mount(8) looks nowhere else.
+if (Deno.uid() === 0 && realpathSync(folder) !== realpathSync("/sbin")) {
+  console.log(
+    `hint: for mount -t coverfs: ln -s ${quote(join(folder, "mount.coverfs"))} /sbin/mount.coverfs`,
+  );
+}

@@ -1,30 +1,43 @@
 import { resolve } from "node:path";
+import { type CommandUnknownOpts, Option } from "@commander-js/extra-typings";
 import { CoverError } from "../../crypto/errors.ts";
 import { createSealer, DEFAULT_SUITE } from "../../crypto/mod.ts";
 import { mount, type Mounted } from "../../ffi/mod.ts";
 import { Container } from "../../fs/container.ts";
+import type { Filesystem } from "../../fs/filesystem.ts";
+import { OwnerOverride } from "../../fs/owner_override.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import { Volume } from "../../fs/volume.ts";
 import { inBackground, reportReady, startInBackground } from "../background.ts";
 import { bestEngine, withVolume } from "../container.ts";
-import { exitCodeOf } from "../exit.ts";
+import { describeError, exitCodeOf, messageOf } from "../exit.ts";
+import { whenIdle } from "../idle.ts";
 import { chooseLocator, locatorName } from "../locator.ts";
-import { mountpointPath, noteMount, refuseBelow } from "../mounts.ts";
-import { byteSize, writingCommand } from "../options.ts";
-import { printError } from "../output.ts";
+import { type Log, type LogOptions, logToTerminal, openLog } from "../log.ts";
+import { applyList, splitList } from "../mount_options.ts";
+import { keepLog, mountpointPath, noteMount, refuseBelow } from "../mounts.ts";
+import { byteSize, duration, octalMask, ownerId, writingCommand } from "../options.ts";
 import { readPassphrase, withEnvironment } from "../passphrase.ts";
+import { notifyService } from "../service.ts";
 import { stateFolder } from "../state.ts";
 
 /** How often a read-only mount looks for newer commits, and a writing one for room and what to remember, in ms. */
 const REFRESH = 4000;
 
-interface MountingOptions {
+interface MountingOptions extends LogOptions {
   readonly readOnly?: true | undefined;
   readonly foreground?: true | undefined;
   readonly allowOther?: true | undefined;
   readonly allowRoot?: true | undefined;
   readonly directIo?: true | undefined;
   readonly noatime?: true | undefined;
+  readonly uid?: number | undefined;
+  readonly gid?: number | undefined;
+  readonly umask?: number | undefined;
+  /** Seconds. */
+  readonly idle?: number | undefined;
+  /** Seconds. */
+  readonly commitInterval?: number | undefined;
   readonly cacheSize?: number | undefined;
   readonly options?: string[] | undefined;
 }
@@ -42,44 +55,63 @@ export const mountCommand = () =>
     .option("-f, --foreground", "stay in the foreground until it is unmounted")
     .option("--allow-other", "let all users in; permissions still count")
     .option("--allow-root", "let root in too")
+    .option("--uid <ID>", "show all files as belonging to this user", ownerId)
+    .option("--gid <ID>", "show all files as belonging to this group", ownerId)
+    .option("--umask <MASK>", "show no file with these permission bits (octal)", octalMask)
+    .option(
+      "--idle <TIME>",
+      "unmount when nothing was asked for so long and nothing is open, as 30m",
+      duration,
+    )
+    .option("--commit-interval <TIME>", "how long a change may wait for its commit; default 5s", duration)
     .option("--direct-io", "keep file contents out of the kernel's cache")
     .option("--cache-size <SIZE>", "memory for blocks of a container on a server; default 64M", byteSize)
     .option("--noatime", "never move access times")
-    .option("-o, --options <OPT,...>", "further mount options", (text, before: string[] | undefined) => [
-      ...before ?? [],
-      ...text.split(",").filter((one) => one !== ""),
-    ])
-    .action(async (first, second, options) => {
+    .option("--log-file <FILE>", "append what there is to say to FILE")
+    .option("--syslog", "send what there is to say to syslogd")
+    .addOption(new Option("--sloppy", "leave out mount options that are not known").hideHelp())
+    .option(
+      "-o, --options <OPT,...>",
+      "any of these options, and those of mount(8) and fstab(5)",
+      (text, before: string[] | undefined) => [...before ?? [], ...splitList(text)],
+    )
+    .action(async (first, second, _options, command) => {
+      const { options: items = [], sloppy } = command.opts();
+      command.setOptionValue("options", applyList(command as CommandUnknownOpts, items, { sloppy }));
+      const options = command.opts();
       const given = second === undefined ? options.container : first;
       const mountpoint = mountpointPath(second ?? first), locator = chooseLocator(given);
+      if (locator.kind === "ram" && options.idle !== undefined) {
+        throw new CoverError("usage", 'Cannot unmount "ram:" when it is idle: its files would be gone');
+      }
       const { passfile = [] } = withEnvironment(options);
       refuseBelow(mountpoint, [
         ["the container", locator.kind === "file" ? locator.path : undefined],
         ["the folder of state", stateFolder()],
         ...passfile.map((path) => ["the passphrase file", path === "-" ? undefined : path] as const),
         ["the file of authorities", options.ca === "system" ? undefined : options.ca],
+        ["the log file", options.logFile],
       ]);
       if (!options.foreground) {
         const input = locator.kind === "ram" ? "" : await readPassphrase(options, locatorName(locator));
         // The locator may hold a token: the child finds it in its environment, where `ps` shows it to nobody else.
         const container = locator.kind === "file" ? resolve(locator.path) : given ?? options.container!;
-        return await startInBackground(childArguments(mountpoint, options), input + "\n", {
-          COVERFS_CONTAINER: container,
-        });
+        const args = [...childArguments(command as CommandUnknownOpts), mountpoint];
+        return await startInBackground(args, input + "\n", { COVERFS_CONTAINER: container });
       }
-      await recordExit(mountpoint, async () => {
-        if (locator.kind === "ram") return await serveRam(mountpoint, options);
-        const mode = options.readOnly ? "read" : "write";
-        // The kernel leaves access times of FUSE mounts to this side, so that `-o noatime` is answered here, too.
-        const noatime = options.noatime || options.options?.includes("noatime");
+      const mounting = new Mounting(mountpoint, options);
+      await mounting.recordEnd(async () => {
+        if (locator.kind === "ram") return await serveRam(mounting);
+        const mode = options.readOnly ? "read" : "write", { commitInterval } = options;
+        const atime = options.noatime ? "noatime" : "relatime";
         await withVolume(
-          options,
-          { mode, argument: given, volume: noatime ? { atime: "noatime" } : {} },
+          { ...options, log: mounting.log },
+          { mode, argument: given, volume: { atime, commitInterval } },
           async (volume, { name, memory, keys }) => {
             const remember = () => memory.remember(name, keys.containerId, volume.container.durable);
             const timer = setInterval(() => void remember(), REFRESH);
             try {
-              await serveMount(volume, mountpoint, name, options);
+              await mounting.serve(volume, name);
             } finally {
               clearInterval(timer);
             }
@@ -88,93 +120,147 @@ export const mountCommand = () =>
       });
     });
 
-function childArguments(mountpoint: string, options: Record<string, unknown> & MountingOptions): string[] {
-  const args = ["mount", "--foreground", "--passfile", "-"];
-  const flags = ["readOnly", "allowOther", "allowRoot", "directIo", "noatime", "takeover", "acceptRollback"];
-  for (const flag of flags) {
-    if (options[flag]) args.push(`--${flag.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`);
+/** Options that the child in the background gets in another way, or not at all. */
+const OWN_OPTIONS: ReadonlySet<string> = new Set([
+  "container",
+  "passfile",
+  "extpass",
+  "foreground",
+  "options",
+]);
+
+/** How an option's value is written, where that differs from the value itself. */
+const WRITTEN: Readonly<Record<string, (value: never) => string>> = {
+  umask: (mask: number) => mask.toString(8),
+  idle: (seconds: number) => `${seconds}s`,
+  commitInterval: (seconds: number) => `${seconds}s`,
+};
+
+function childArguments(command: CommandUnknownOpts): string[] {
+  const args = ["mount", "--foreground", "--passfile", "-"], values = command.opts();
+  for (const option of command.options) {
+    const name = option.attributeName(), value = values[name];
+    if (value === undefined || OWN_OPTIONS.has(name)) continue;
+    args.push(option.long!, ...(option.required ? [WRITTEN[name]?.(value as never) ?? String(value)] : []));
   }
-  for (const name of ["fingerprint", "ca"]) {
-    const value = options[name];
-    if (typeof value === "string") args.push(`--${name}`, value);
-  }
-  if (options.cacheSize !== undefined) args.push("--cache-size", String(options.cacheSize));
-  for (const one of options.options ?? []) args.push("-o", one);
-  return [...args, mountpoint];
+  for (const one of (values["options"] ?? []) as string[]) args.push("-o", one.replace(/[\\,]/g, "\\$&"));
+  return args;
 }
 
-/** Keeps how the mount ended, for `umount`. */
-async function recordExit(mountpoint: string, work: () => Promise<void>): Promise<void> {
-  let exit = 0;
-  try {
-    await work();
-  } catch (error) {
-    exit = exitCodeOf(error);
-    throw error;
-  } finally {
-    await noteMount(mountpoint, { pid: Deno.pid, exit });
+/** One mount of this process: how it is served, what it says, and how it ended. */
+class Mounting {
+  readonly #mountpoint: string;
+  readonly #options: MountingOptions;
+  readonly #opened: Log | undefined;
+  /** Where `umount` looks, once there is a mount in the background that has no log of its own. */
+  #kept: Log | undefined;
+  #noted = false;
+  #trouble = "";
+
+  constructor(mountpoint: string, options: MountingOptions) {
+    this.#mountpoint = mountpoint;
+    this.#options = options;
+    this.#opened = openLog(options);
+  }
+
+  readonly log: Log = (message) => (this.#opened ?? this.#kept ?? logToTerminal)(message);
+
+  /** Keeps how the mount ended, for `umount`; an attempt that did not come so far leaves the mount before alone. */
+  async recordEnd(work: () => Promise<void>): Promise<void> {
+    let exit = 0;
+    try {
+      await work();
+    } catch (error) {
+      exit = exitCodeOf(error);
+      const text = describeError(error).replace(/^coverfs: /, "");
+      (this.#opened ?? this.#kept)?.(text); // the terminal is told by whoever catches
+      throw error;
+    } finally {
+      if (this.#noted) await noteMount({ pid: Deno.pid, mountpoint: this.#mountpoint, exit });
+    }
+  }
+
+  /** Mounts and waits for the end; commits nothing then, that is the caller's. */
+  async serve(volume: Volume, name: string): Promise<void> {
+    const options = this.#options;
+    await volume.refreshSpace();
+    const { promise: stopping, resolve: stop } = Promise.withResolvers<void>();
+    const signals: Deno.Signal[] = ["SIGINT", "SIGTERM", "SIGHUP"];
+    for (const signal of signals) Deno.addSignalListener(signal, stop);
+    const timer = setInterval(() => void this.#keepUp(volume), REFRESH);
+    try {
+      const mounted = await mount(ownersOf(volume, options), this.#mountpoint, {
+        fsname: name,
+        readOnly: options.readOnly === true,
+        allowOther: options.allowOther === true,
+        allowRoot: options.allowRoot === true,
+        directIo: options.directIo === true,
+        extra: options.options ?? [],
+        log: (message, cause) =>
+          this.log(
+            message +
+              (cause instanceof Error && !message.includes(cause.message) ? `: ${cause.message}` : ""),
+          ),
+      });
+      await noteMount({ pid: Deno.pid, mountpoint: this.#mountpoint });
+      this.#noted = true;
+      if (inBackground()) {
+        if (this.#opened === undefined) this.#kept = await keepLog(this.#mountpoint);
+        Deno.chdir("/");
+      }
+      this.#opened?.(`mounted ${name} at ${this.#mountpoint}`);
+      reportReady();
+      notifyService("READY=1");
+      await this.#untilEnd(mounted, volume, stopping);
+      this.#opened?.(`unmounted ${this.#mountpoint}`);
+    } finally {
+      clearInterval(timer);
+      for (const signal of signals) Deno.removeSignalListener(signal, stop);
+    }
+  }
+
+  async #untilEnd(mounted: Mounted, volume: Volume, stopping: Promise<void>): Promise<void> {
+    const { idle } = this.#options;
+    await using _mounted = mounted;
+    using _idle = idle
+      ? whenIdle(mounted, { seconds: idle, end: () => this.#endIdle(mounted, volume) })
+      : undefined;
+    const end = await Promise.race([mounted.done, stopping]);
+    notifyService("STOPPING=1");
+    if (end?.reason === "failed") throw new CoverError("failure", "The mount broke", { cause: end.error });
+  }
+
+  /** What cannot be committed stays mounted: there it can still be read. */
+  async #endIdle(mounted: Mounted, volume: Volume): Promise<void> {
+    try {
+      await volume.sync();
+    } catch (error) {
+      return this.log(`Cannot unmount though it is idle: ${messageOf(error)}`);
+    }
+    await mounted.unmount().catch(() => {}); // somebody's working directory: then later
+  }
+
+  async #keepUp(volume: Volume): Promise<void> {
+    try {
+      if (!volume.readOnly || await volume.refresh()) await volume.refreshSpace();
+      this.#trouble = "";
+    } catch (error) {
+      const trouble = messageOf(error);
+      if (trouble !== this.#trouble) this.log(`Cannot ask the store for what is new: ${trouble}`);
+      this.#trouble = trouble; // told once, not each time
+    }
   }
 }
 
-/** Mounts and waits for the end; commits nothing, that is the caller's. */
-async function serveMount(
-  volume: Volume,
-  mountpoint: string,
-  name: string,
-  options: MountingOptions,
-): Promise<void> {
-  await volume.refreshSpace();
-  const { promise: stopping, resolve: stop } = Promise.withResolvers<void>();
-  const signals: Deno.Signal[] = ["SIGINT", "SIGTERM", "SIGHUP"];
-  for (const signal of signals) Deno.addSignalListener(signal, stop);
-  const timer = setInterval(() => void keepUp(volume), REFRESH);
-  try {
-    const mounted = await mount(volume, mountpoint, {
-      fsname: name,
-      readOnly: options.readOnly === true,
-      allowOther: options.allowOther === true,
-      allowRoot: options.allowRoot === true,
-      directIo: options.directIo === true,
-      extra: options.options ?? [],
-      log,
-    });
-    await noteMount(mountpoint, { pid: Deno.pid });
-    if (inBackground()) Deno.chdir("/");
-    reportReady();
-    await untilEnd(mounted, stopping);
-  } finally {
-    clearInterval(timer);
-    for (const signal of signals) Deno.removeSignalListener(signal, stop);
-  }
-}
-
-async function untilEnd(mounted: Mounted, stopping: Promise<void>): Promise<void> {
-  await using _mounted = mounted;
-  const end = await Promise.race([mounted.done, stopping]);
-  if (end?.reason === "failed") {
-    throw new CoverError("failure", "The mount broke", { cause: end.error });
-  }
-}
-
-async function keepUp(volume: Volume): Promise<void> {
-  try {
-    if (!volume.readOnly || await volume.refresh()) await volume.refreshSpace();
-  } catch (error) {
-    log("Cannot ask the store for what is new", error);
-  }
-}
-
-/** Nobody may be reading any more when a mount in the background has something to say. */
-function log(message: string, cause?: unknown): void {
-  try {
-    printError(`coverfs: ${message}${cause instanceof Error ? `: ${cause.message}` : ""}`);
-  } catch {
-    // told nobody
-  }
+/** What is mounted: the volume, with other owners where that is asked for. */
+function ownersOf(volume: Volume, options: MountingOptions): Filesystem {
+  const { uid, gid, umask } = options;
+  if (uid === undefined && gid === undefined && umask === undefined) return volume;
+  return new OwnerOverride(volume, { uid, gid, umask });
 }
 
 /** `mount ram: DIR`: an empty container under a random key, gone at the end. */
-async function serveRam(mountpoint: string, options: MountingOptions): Promise<void> {
+async function serveRam(mounting: Mounting): Promise<void> {
   const containerId = crypto.getRandomValues(new Uint8Array(16));
   const key = crypto.getRandomValues(new Uint8Array(32)), engine = await bestEngine();
   const sealer = await createSealer({ suite: DEFAULT_SUITE, containerId, keys: new Map([[1, key]]), engine });
@@ -183,5 +269,5 @@ async function serveRam(mountpoint: string, options: MountingOptions): Promise<v
   await Container.create(store, keys, root);
   const session = crypto.getRandomValues(new Uint8Array(16));
   await using volume = new Volume(await Container.open(store, keys, { mode: "write", session }));
-  await serveMount(volume, mountpoint, "ram:", options);
+  await mounting.serve(volume, "ram:");
 }

@@ -1,7 +1,8 @@
 import { Command } from "@commander-js/extra-typings";
 import { CoverError } from "../../crypto/errors.ts";
 import { kindOfExit } from "../exit.ts";
-import { forgetMount, mountpointPath, readMount } from "../mounts.ts";
+import { forgetMount, isRunning, mountpointPath, type MountRecord, readMount, takeLog } from "../mounts.ts";
+import { escapeControls, printError } from "../output.ts";
 
 /** How often it is looked whether the mount's process has ended, in ms. */
 const POLL = 50;
@@ -17,11 +18,14 @@ export const umountCommand = () =>
       const mountpoint = mountpointPath(given), record = await readMount(mountpoint);
       await unmount(mountpoint, options.lazy === true);
       if (record === undefined || options.lazy) return;
-      while (isRunning(record.pid) && (await readMount(mountpoint))?.exit === undefined) {
+      let end: MountRecord | undefined = record;
+      while (end !== undefined && isRunning(end)) {
         await new Promise((resolve) => setTimeout(resolve, POLL));
+        end = await readMount(mountpoint);
       }
-      const exit = (await readMount(mountpoint))?.exit;
+      const exit = end?.exit;
       await forgetMount(mountpoint);
+      for (const line of await takeLog(mountpoint)) printError(escapeControls(line));
       if (exit === 0) return;
       const kind = kindOfExit(exit);
       throw new CoverError(
@@ -45,14 +49,5 @@ async function unmount(mountpoint: string, lazy: boolean): Promise<void> {
     throw new CoverError("failure", `Cannot unmount "${mountpoint}": ${said.replace(/^.*?: /, "")}`, {
       hint: "end the programs that use it, or add --lazy",
     });
-  }
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    Deno.statSync(`/proc/${pid}`);
-    return true;
-  } catch {
-    return false;
   }
 }

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { IntegrityError } from "../../crypto/errors.ts";
 import { mount } from "../../ffi/mod.ts";
+import { syncFilesystem } from "../../ffi/sync_filesystem.ts";
 import { FsError } from "../../fs/errors.ts";
 import { S_IFREG } from "../../fs/types.ts";
 import { MemoryFilesystem } from "../model/memory_filesystem.ts";
@@ -198,13 +199,31 @@ Deno.test("fsync() and fdatasync() reach the filesystem, and directories too", s
   };
   await using test = await testMount(filesystem);
   const script =
-    "import os,sys; os.chdir(sys.argv[1]); f=os.open('f',65); os.fdatasync(f); os.fsync(f); os.fsync(os.open('.',0))";
+    "import os,sys; os.chdir(sys.argv[1]); f=os.open('f',65); os.fdatasync(f); os.fsync(f); os.mkdir('d'); os.fsync(os.open('d',0))";
   assert.deepEqual(await shell('python3 -c "$1" "$2"', script, test.directory), {
     code: 0,
     stdout: "",
     stderr: "",
   });
-  assert.deepEqual(calls, [[1, true], [1, false], [0, false]]);
+  assert.deepEqual(calls, [[1, true], [1, false], [2, false]]);
+});
+
+Deno.test("fsync() of the root directory makes everything durable, or says why not", strict, async () => {
+  const filesystem = new MemoryFilesystem(), sync = filesystem.sync.bind(filesystem);
+  let synced = 0, failure: FsError | undefined;
+  filesystem.sync = () => {
+    synced++;
+    return failure ? Promise.reject(failure) : sync();
+  };
+  await using test = await testMount(filesystem);
+  await syncFilesystem(test.directory);
+  assert.equal(synced, 1);
+  assert.deepEqual((await shell('sync "$1"', test.directory)).code, 0);
+  assert.equal(synced, 2);
+  for (const code of ["EIO", "ENOSPC"] as const) {
+    failure = new FsError(code);
+    await assert.rejects(syncFilesystem(test.directory), { code });
+  }
 });
 
 Deno.test("a program that is interrupted while it waits does no harm", strict, async () => {

@@ -1,0 +1,44 @@
+import { Command } from "@commander-js/extra-typings";
+import { CoverError, type ErrorKind } from "../../crypto/errors.ts";
+import { syncFilesystem } from "../../ffi/sync_filesystem.ts";
+import { forEachItem } from "../items.ts";
+import { mountedAt, mountpointPath, runningMounts } from "../mounts.ts";
+
+/** What an errno of a sync means for what was written. */
+const KINDS: Readonly<Record<string, ErrorKind>> = {
+  ENOSPC: "no-space",
+  EDQUOT: "no-space",
+  EIO: "data-lost",
+};
+
+/** `coverfs sync`: has everything committed, and tells whether it was. */
+export const syncCommand = () =>
+  new Command("sync")
+    .addHelpText("after", "\nExample:\n  coverfs sync /mnt")
+    .description("have everything committed that was written to mounts, and wait")
+    .argument("[MOUNTPOINT...]", "where they are mounted; all mounts of this user if none is named")
+    .action(async (given) => {
+      const places = given.length > 0
+        ? given.map(mountpointPath)
+        : runningMounts().map(({ mountpoint }) => mountpoint);
+      await forEachItem(places, sync);
+    });
+
+async function sync(mountpoint: string): Promise<void> {
+  if (!await mountedAt(mountpoint)) {
+    throw new CoverError("no-such-path", `Cannot sync "${mountpoint}": no container is mounted there`, {
+      hint: "Name the mountpoint itself",
+    });
+  }
+  try {
+    await syncFilesystem(mountpoint);
+  } catch (cause) {
+    if (cause instanceof CoverError) throw cause;
+    const code = (cause as { code?: string }).code ?? "unknown";
+    throw new CoverError(
+      KINDS[code] ?? "failure",
+      `Cannot sync "${mountpoint}": what was written is not durable (${code})`,
+      { hint: "coverfs umount tells what the mount has to say", cause },
+    );
+  }
+}
