@@ -3,6 +3,7 @@ import { CoverError } from "../../crypto/errors.ts";
 import { DEFAULT_PORT, serve } from "../../net/mod.ts";
 import { byteSize, wholeNumber } from "../options.ts";
 import { print, printError } from "../output.ts";
+import { notifyService } from "../service.ts";
 
 /** `coverfs serve`: keeps containers for others, and knows no keys. */
 export const serveCommand = () =>
@@ -38,5 +39,7 @@ export const serveCommand = () =>
           `Link, as secret as a password: ${server.link(server.firstToken, { host: host ?? "localhost" })}`,
         );
       }
+      notifyService("READY=1");
       await stopping;
+      notifyService("STOPPING=1");
     });

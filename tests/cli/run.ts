@@ -1,6 +1,6 @@
 /** Runs the program as a child, in a temporary folder, without a terminal. */
 import assert from "node:assert/strict";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { tmpdir } from "node:os";
 
@@ -95,4 +95,24 @@ export async function smallDisk(
   };
   await run("mount", "-t", "tmpfs", "-o", `size=${bytes}`, "tmpfs", path);
   return { path, [Symbol.asyncDispose]: () => run("umount", path) };
+}
+
+/** A workplace with a container and an empty directory `mnt`. */
+export async function prepared(): Promise<Workplace> {
+  const place = await Workplace.make();
+  await mkdir(place.path("mnt"));
+  const made = await place.run(["init", "--kdf-rounds", "210000"]);
+  assert.equal(made.code, 0, made.error);
+  return place;
+}
+
+/** How long something may take that takes far less, in ms. */
+const PATIENCE = 60_000;
+
+/** Waits until something is so; fails where it takes too long. */
+export async function until(what: string, is: () => boolean | Promise<boolean>): Promise<void> {
+  for (const start = performance.now(); !await is();) {
+    assert(performance.now() - start < PATIENCE, `never: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
 }
