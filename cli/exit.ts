@@ -25,6 +25,28 @@ export const EXIT: Readonly<Record<ErrorKind, number>> = {
   "interrupted": 130,
 };
 
+/** What each code means; `docs/cli.md` and the manual page say so. */
+export const EXIT_MEANING: Readonly<Record<ErrorKind, string>> = {
+  "failure": "failure",
+  "usage": "wrong usage; also no passphrase and no terminal to ask on",
+  "partial": "some of several items failed; each is named",
+  "no-such-path": "no such path in the container",
+  "no-container": "no container there",
+  "busy": "busy: another writer has it, or took it over; of `serve`: the port is in use",
+  "wrong-passphrase": "wrong passphrase",
+  "damaged": "damaged, or not a container",
+  "unsupported": "newer version, unknown suite, feature or store; key derivation out of bounds",
+  "rollback": "rollback, or another container in its place",
+  "identity": "the server's identity changed, or is unknown and there is no terminal to ask on",
+  "refused": "token or proof of the key refused",
+  "no-connection": "no connection",
+  "integrity": "a block does not verify",
+  "no-space": "no space, or quota used up",
+  "cannot-mount": "cannot mount",
+  "data-lost": "data that was not flushed is lost",
+  "interrupted": "interrupted",
+};
+
 /** The kind of error that an exit code of this program stands for. */
 export function kindOfExit(code: number | undefined): ErrorKind {
   return (Object.keys(EXIT) as ErrorKind[]).find((kind) => EXIT[kind] === code) ?? "failure";

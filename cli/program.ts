@@ -2,11 +2,13 @@
 import { Command, CommanderError, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import denoConfig from "../deno.json" with { type: "json" };
 import { catCommand } from "./commands/cat.ts";
+import { completionCommand } from "./commands/completion.ts";
 import { fsckCommand } from "./commands/fsck.ts";
 import { getCommand } from "./commands/get.ts";
 import { infoCommand } from "./commands/info.ts";
 import { initCommand } from "./commands/init.ts";
 import { lsCommand } from "./commands/ls.ts";
+import { manCommand } from "./commands/man.ts";
 import { mkdirCommand } from "./commands/mkdir.ts";
 import { mountCommand } from "./commands/mount.ts";
 import { mvCommand } from "./commands/mv.ts";
@@ -31,7 +33,7 @@ Examples:
 Set COVERFS_CONTAINER and leave -c out. Exit codes: docs/cli.md`;
 
 /** Makes the program. @param setExitCode told of an exit code that is no failure of the program itself */
-function makeProgram(setExitCode: (code: number) => void) {
+export function makeProgram(setExitCode: (code: number) => void) {
   const program = new Command("coverfs")
     .description("a filesystem in one encrypted container, on a server that need not be trusted")
     .version(denoConfig.version, "-V, --version", "print the version")
@@ -58,6 +60,8 @@ function makeProgram(setExitCode: (code: number) => void) {
     fsckCommand(setExitCode),
     passwdCommand(),
     serveCommand(),
+    completionCommand(() => program),
+    manCommand(() => program),
   ];
   for (const command of commands) {
     command.copyInheritedSettings(program);
