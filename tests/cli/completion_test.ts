@@ -163,6 +163,15 @@ Deno.test("the manual page has every option of every command, and no mistakes", 
   assert.match(shown, /passfile=\/root\/pass,idle=30m/);
 });
 
+Deno.test("docs/cli.md has every command, and every option of mount but --help", strict, async () => {
+  const page = await Deno.readTextFile(new URL("../../docs/cli.md", import.meta.url));
+  for (const name of parsed.keys()) assert.match(page, new RegExp(`^\\| \`${name}\\b`, "m"), name);
+  for (const flag of parsed.get("mount")!.filter((one) => one.startsWith("--"))) {
+    const item = flag.slice(2).replaceAll("-", "_");
+    assert(page.includes(flag) || page.includes(`\`${item}`), flag);
+  }
+});
+
 Deno.test("the program prints them", strict, async () => {
   await using place = await Workplace.make();
   assert.equal((await place.run(["completion", "bash"])).out, bashCompletion(table));
