@@ -154,6 +154,8 @@ class Mounting {
   readonly #opened: Log | undefined;
   /** Where `umount` looks, once there is a mount in the background that has no log of its own. */
   #kept: Log | undefined;
+  /** What was said before, which nobody may have read. */
+  #early: string[] = [];
   #noted = false;
   #trouble = "";
 
@@ -163,7 +165,11 @@ class Mounting {
     this.#opened = openLog(options);
   }
 
-  readonly log: Log = (message) => (this.#opened ?? this.#kept ?? logToTerminal)(message);
+  readonly log: Log = (message) => {
+    const log = this.#opened ?? this.#kept;
+    if (log === undefined && inBackground()) this.#early.push(message);
+    (log ?? logToTerminal)(message);
+  };
 
   /** Keeps how the mount ended, for `umount`; an attempt that did not come so far leaves the mount before alone. */
   async recordEnd(work: () => Promise<void>): Promise<void> {
@@ -206,6 +212,7 @@ class Mounting {
       this.#noted = true;
       if (inBackground()) {
         if (this.#opened === undefined) this.#kept = await keepLog(this.#mountpoint);
+        for (const message of this.#early.splice(0)) this.#kept?.(message);
         Deno.chdir("/");
       }
       this.#opened?.(`mounted ${name} at ${this.#mountpoint}`);

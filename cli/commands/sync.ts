@@ -18,11 +18,15 @@ export const syncCommand = () =>
     .description("have everything committed that was written to mounts, and wait")
     .argument("[MOUNTPOINT...]", "where they are mounted; all mounts of this user if none is named")
     .action(async (given) => {
-      const places = given.length > 0
-        ? given.map(mountpointPath)
-        : runningMounts().map(({ mountpoint }) => mountpoint);
-      await forEachItem(places, sync);
+      await forEachItem(given.length > 0 ? given.map(mountpointPath) : await mountpoints(), sync);
     });
+
+/** Where this user has something mounted. */
+async function mountpoints(): Promise<string[]> {
+  const places = runningMounts().map(({ mountpoint }) => mountpoint);
+  const mounted = await Promise.all(places.map(mountedAt));
+  return places.filter((_, i) => mounted[i]);
+}
 
 async function sync(mountpoint: string): Promise<void> {
   if (!await mountedAt(mountpoint)) {
@@ -35,10 +39,13 @@ async function sync(mountpoint: string): Promise<void> {
   } catch (cause) {
     if (cause instanceof CoverError) throw cause;
     const code = (cause as { code?: string }).code ?? "unknown";
-    throw new CoverError(
-      KINDS[code] ?? "failure",
-      `Cannot sync "${mountpoint}": what was written is not durable (${code})`,
-      { hint: "coverfs umount tells what the mount has to say", cause },
-    );
+    const kind = KINDS[code];
+    if (kind === undefined) {
+      throw new CoverError("failure", `Cannot sync "${mountpoint}": ${code}`, { cause });
+    }
+    throw new CoverError(kind, `Cannot sync "${mountpoint}": what was written is not durable (${code})`, {
+      hint: "coverfs umount tells what the mount has to say",
+      cause,
+    });
   }
 }

@@ -1,7 +1,15 @@
 import { Command } from "@commander-js/extra-typings";
 import { CoverError } from "../../crypto/errors.ts";
 import { kindOfExit } from "../exit.ts";
-import { forgetMount, isRunning, mountpointPath, type MountRecord, readMount, takeLog } from "../mounts.ts";
+import {
+  forgetMount,
+  isRunning,
+  mountedAt,
+  mountpointPath,
+  type MountRecord,
+  readMount,
+  takeLog,
+} from "../mounts.ts";
 import { escapeControls, printError } from "../output.ts";
 
 /** How often it is looked whether the mount's process has ended, in ms. */
@@ -16,7 +24,8 @@ export const umountCommand = () =>
     .option("-l, --lazy", "take it out of the tree at once; who has files open goes on using them")
     .action(async (given, options) => {
       const mountpoint = mountpointPath(given), record = await readMount(mountpoint);
-      await unmount(mountpoint, options.lazy === true);
+      const ended = record !== undefined && !isRunning(record) && !await mountedAt(mountpoint);
+      if (!ended) await unmount(mountpoint, options.lazy === true); // else it is only told how it ended
       if (record === undefined || options.lazy) return;
       let end: MountRecord | undefined = record;
       while (end !== undefined && isRunning(end)) {

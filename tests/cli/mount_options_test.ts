@@ -171,6 +171,9 @@ Deno.test(
     assert.equal(code, 0, new TextDecoder().decode(stderr));
     assert(!await isMounted(mnt));
     assert.equal((await place.run(["cat", "/file"])).out, "content");
+    const told = await place.run(["umount", mnt]);
+    assert.equal(told.code, 0, "it has ended, and well");
+    assert.equal((await place.run(["umount", mnt])).code, 1, "now there is nothing more to tell");
   },
 );
 

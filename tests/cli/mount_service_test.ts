@@ -217,6 +217,10 @@ Deno.test(
     const again = await place.run(["mount", "-r", "mnt"]);
     assert.equal(again.code, 0, again.error);
     assert.equal((await place.run(["umount", "mnt"])).error, "", "it is shown once");
+    // What is said before there is a mount would be lost with the process that started it.
+    await writeFile(place.path(".local", "state", "coverfs", "rollback.json"), "{");
+    assert.equal((await place.run(["mount", "-r", "mnt"])).code, 0);
+    assert.match((await place.run(["umount", "mnt"])).error, /: warning: .*rollback\.json" is damaged/);
   },
 );
 
