@@ -100,16 +100,17 @@ export async function checkMachine(options: MountOptions): Promise<void> {
   }
 }
 
-/** `-o` options that go to the kernel as they are. */
+/** `-o` options that go to the kernel as they are; libfuse 3.14 knows no other ones. */
 export const KERNEL_OPTIONS: ReadonlySet<string> = new Set(
-  ("async atime dev dirsync exec noatime nodev nodiratime noexec norelatime nostrictatime nosuid relatime rw " +
-    "strictatime suid sync").split(" "),
+  "async atime dev dirsync exec noatime nodev noexec nosuid rw suid sync".split(" "),
 );
-/** Those of `/etc/fstab` that concern others, and `nonempty`, which is looked at here. */
+/**
+ * Those of `/etc/fstab` that concern others, `nonempty`, which is looked at here, and what a mount does anyway:
+ * `relatime` is how the filesystem moves access times, and `nodiratime` stands beside `noatime`, which includes it.
+ */
 const OTHER_OPTIONS: ReadonlySet<string> = new Set(
-  "_netdev auto defaults group noauto nofail nogroup nonempty noowner nouser nousers owner user users".split(
-    " ",
-  ),
+  ("_netdev auto defaults diratime group noauto nodiratime nofail nogroup nonempty noowner nostrictatime nouser " +
+    "nousers owner relatime user users").split(" "),
 );
 /** Those with a value: `x-...` and `X-...` are of programs, `comment=` and `user=` of mount(8). */
 const OTHER_FORMS = /^(x-|X-|comment=|user=)/;

@@ -120,7 +120,9 @@ Deno.test("a list says all that fstab needs; owners and modes are shown as asked
   await mkdir(place.path("tree"));
   await writeFile(place.path("tree", "file"), "content", { mode: 0o666 });
   ok(await place.run(["put", "-r", "tree", "/"]));
-  const list = `rw,nofail,_netdev,x-test=1,uid=1234,gid=77,umask=027,noatime,passfile=${place.path("pass")}`;
+  const list = `rw,relatime,users,nofail,_netdev,x-test=1,uid=1234,gid=77,umask=027,noatime,passfile=${
+    place.path("pass")
+  }`;
   const args = ["mount", "-o", list, place.container, place.path("mnt")];
   const mounted = await place.run(args, { plain: true });
   ok(mounted);

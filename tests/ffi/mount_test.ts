@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { IntegrityError } from "../../crypto/errors.ts";
 import { mount } from "../../ffi/mod.ts";
+import { KERNEL_OPTIONS } from "../../ffi/mountpoint.ts";
 import { syncFilesystem } from "../../ffi/sync_filesystem.ts";
 import { FsError } from "../../fs/errors.ts";
 import { S_IFREG } from "../../fs/types.ts";
@@ -271,6 +272,16 @@ Deno.test("a mount shows its source, type and options", strict, async () => {
   await using test = await memoryMount({ fsname: "a,b \\c", extra: ["noatime", "x-gvfs-hide", "_netdev"] });
   const { stdout } = await shell('findmnt -rnvo SOURCE,FSTYPE,OPTIONS "$1"', test.directory);
   assert.match(stdout, /^a,b\\x20\\x5cc fuse\.coverfs .*noatime/);
+});
+
+Deno.test("every option that may be in a list can be mounted with", strict, async () => {
+  const others = "relatime nostrictatime nodiratime diratime user users noauto nofail _netdev x-a=b comment=c"
+    .split(" ");
+  for (const option of [...KERNEL_OPTIONS, ...others]) {
+    await using test = await memoryMount({ extra: [option] });
+    assert.equal(test.mounted.mountpoint, await Deno.realPath(test.directory), option);
+  }
+  await assert.rejects(memoryMount({ extra: ["strictatime"] }), { kind: "usage" });
 });
 
 Deno.test("two mounts of one process do not disturb each other", strict, async () => {
