@@ -31,6 +31,8 @@ export interface BlockEngine {
   readonly name: "webcrypto" | "libcrypto";
   /** As `Sealer.parallel`; default false. */
   readonly parallel?: boolean;
+  /** Much work is to come, for the ciphers that there are: threads may start. */
+  expectWork?(): void;
   cipher(spec: CipherSpec): BlockCipher | Promise<BlockCipher>;
 }
 

@@ -67,7 +67,7 @@ export class ParallelLibcrypto implements BlockEngine, Disposable {
     if (!(plain.buffer instanceof SharedArrayBuffer && sealed.buffer instanceof SharedArrayBuffer)) return;
     if (!this.parallel || plain.length < LONG_RUN) return;
     this.#bytes += plain.length;
-    if (this.#workers === undefined && this.#bytes >= this.#startBytes) this.#start();
+    if (this.#bytes >= this.#startBytes) this.expectWork();
     let least: SealingThread | undefined;
     for (const worker of this.#workers ?? []) {
       if (worker.ready && (least === undefined || worker.load < least.load)) least = worker;
@@ -75,7 +75,9 @@ export class ParallelLibcrypto implements BlockEngine, Disposable {
     return least?.run(job);
   }
 
-  #start(): void {
+  /** Starts the threads, if they have not started; they take some 50 ms. */
+  expectWork(): void {
+    if (this.#workers !== undefined || this.#ciphers.size === 0) return;
     this.#workers = Array.from(
       { length: this.#threads },
       () => new SealingThread(this.#inner.file, (error) => this.onFailure?.(error)),

@@ -189,6 +189,7 @@ class Mounting {
   /** Mounts and waits for the end; commits nothing then, that is the caller's. */
   async serve(volume: Volume, name: string): Promise<void> {
     const options = this.#options;
+    (await bestEngine()).expectWork?.();
     await volume.refreshSpace();
     const { promise: stopping, resolve: stop } = Promise.withResolvers<void>();
     const signals: Deno.Signal[] = ["SIGINT", "SIGTERM", "SIGHUP"];
