@@ -115,7 +115,7 @@ files = count(2000)
 rate("create1k", files, create)
 rate("stat", files, lambda i: os.stat(f"{small}/f{i}"))
 rate("rename", files, lambda i: os.rename(f"{small}/f{i}", f"{small}/g{i}"))
-rate("create1k_fsync", count(200), lambda i: create(i, True))
+rate("create1k_fsync", count(500), lambda i: create(i, True))
 rate("unlink", files, lambda i: os.unlink(f"{small}/g{i}"))
 
 fd = os.open(target, os.O_RDWR)
@@ -136,7 +136,7 @@ def write_synced(_):
     os.fsync(fd)
 
 
-rate("randwrite4k_fsync", count(100), write_synced)
+rate("randwrite4k_fsync", count(500), write_synced)
 os.close(fd)
 database = sqlite3.connect(f"{work}/db")
 database.execute("create table t(a integer primary key, b text)")
@@ -147,6 +147,6 @@ def insert(_):
     database.commit()
 
 
-rate("sqlite_commit", count(100), insert)
+rate("sqlite_commit", count(300), insert)
 database.close()
 shutil.rmtree(work)
