@@ -20,6 +20,7 @@ import {
   type Libcrypto,
   LIBCRYPTO_NAMES,
   LIBCRYPTO_SYMBOLS,
+  OPENSSL_INIT_NO_ATEXIT,
 } from "./libcrypto_symbols.ts";
 
 /** Blocks that are worked on at once: both sides of them stay in a core's cache. */
@@ -105,6 +106,7 @@ export class LibcryptoEngine implements BlockEngine, Disposable {
   constructor(file: string) {
     this.file = file;
     this.#library = Deno.dlopen(file, LIBCRYPTO_SYMBOLS);
+    this.#library.symbols.OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, null); // before any other call
   }
 
   /** Makes the reusable contexts of one generation of keys. */

@@ -10,7 +10,17 @@ export const EVP_CTRL_AEAD_SET_IVLEN = 0x9;
 export const EVP_CTRL_AEAD_GET_TAG = 0x10;
 export const EVP_CTRL_AEAD_SET_TAG = 0x11;
 
+/** Nothing is taken down at the end of the process: other threads may still be in the library then. */
+export const OPENSSL_INIT_NO_ATEXIT = 0x80000n;
+
 export const LIBCRYPTO_SYMBOLS = {
+  OPENSSL_init_crypto: {
+    parameters: [
+      "u64", // uint64_t opts
+      "pointer", // const OPENSSL_INIT_SETTINGS *settings
+    ],
+    result: "i32",
+  },
   // const EVP_CIPHER *EVP_aes_256_cbc(void);
   EVP_aes_256_cbc: { parameters: [], result: "pointer" },
   // const EVP_CIPHER *EVP_aes_256_gcm(void);
