@@ -266,6 +266,9 @@ export class Container implements AsyncDisposable {
       headBlocks: chunk.count,
       headCommit: session.first,
     };
+    // What a writer that was killed has left in the system's memory is seen, but may not be durable: it is made so
+    // before the superblock counts on it.
+    if (!superblock.clean) await this.store.flush();
     await this.#switch({
       ...superblock,
       clean: false,

@@ -54,7 +54,10 @@ export interface BlockStore extends AsyncDisposable {
   doubt?(position: Position, count: number): void;
   /** Says that these blocks are no longer needed, ordered like a write; call it only once that is durable. */
   discard(position: Position, count: number): void;
-  /** Resolves only when every earlier write, header write and truncate is durable. */
+  /**
+   * Resolves only when every earlier write, header write and truncate is durable; the first one also those of writers
+   * before this one, who may have been killed.
+   */
   flush(): Promise<void>;
   /**
    * Makes room for `blocks` blocks in all, for good where the store preallocates.

@@ -177,8 +177,8 @@ export class FileStore implements BlockStore {
   /** End of what was written and not only reserved. */
   #written: number;
   #failure: Broken | undefined;
-  /** Changes so far, and how many of them are durable. */
-  #changes = 0;
+  /** Changes so far, those of processes before this one as one, and how many of them are durable. */
+  #changes = 1;
   #durable = 0;
   /** Bytes written since the last sync began, and how long that took, in ms. */
   #unsynced = 0;

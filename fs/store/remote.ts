@@ -79,6 +79,8 @@ export class RemoteStore implements BlockStore {
   #inFlight = { bytes: 0, requests: 0 };
   #window = 0;
   #blocks = 0;
+  /** Nothing is left of what writers before this one may not have flushed. */
+  #flushed = false;
   #changes = -1;
   /** Failures of the server since the last flush that succeeded. */
   #faults = 0;
@@ -280,8 +282,9 @@ export class RemoteStore implements BlockStore {
   }
 
   async flush(): Promise<void> {
-    if (this.#log.length === 0 && this.#failure === undefined) return;
+    if (this.#log.length === 0 && this.#flushed && this.#failure === undefined) return;
     await this.#executed(Op.flush, new Uint8Array(0));
+    this.#flushed = true;
   }
 
   /** Appends an operation and waits until the server has executed it. */

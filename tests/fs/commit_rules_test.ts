@@ -57,6 +57,19 @@ for (const damaged of [0, 1] as const) {
   });
 }
 
+Deno.test("what a killed writer left is made durable before the superblock counts on it", async () => {
+  const base = new RamStore();
+  await makeContainer(base);
+  const killed = await openVolume(base);
+  await killed.write(killed.create(ROOT, name("f"), FILE), 0, pattern(5000));
+  await killed.sync();
+  const store = new RecordingStore(RamStore.fromBytes(base.toBytes())), volume = await openVolume(store);
+  const first = store.events.findIndex((event) => event.kind === "header");
+  assert.ok(store.events.slice(0, first).some((event) => event.kind === "flush-acknowledged"));
+  await volume.end();
+  await killed.end();
+});
+
 Deno.test("a checkpoint is durable before a superblock names it, though nothing is left to commit", async () => {
   const base = new RamStore();
   await makeContainer(base);
