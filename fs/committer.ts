@@ -146,10 +146,11 @@ export class Committer {
         wanted.clear();
       }
       if (this.#log.empty) return;
+      const unflushed = this.#dirty.unflushed();
       const payload = this.#log.freeze(this.#container.tables, (ino) => this.#dirty.recordedSize(ino));
       const commit = this.#container.freeze(), dead = this.#dead;
       this.#dead = [];
-      await this.#container.append(commit, payload);
+      await this.#container.append(commit, payload, unflushed);
       for (const ino of dead) this.#container.tables.inodes.release(ino);
       this.onDurable?.();
     } finally {

@@ -9,6 +9,7 @@ import { applyChanges } from "./layout/changes.ts";
 import { loadCheckpoint, writeCheckpoint } from "./layout/checkpoint.ts";
 import { FreeSpace } from "./layout/free_space.ts";
 import {
+  type BornRun,
   type Chunk,
   CHUNK_FIRST,
   CHUNK_LARGEST,
@@ -68,7 +69,9 @@ export class Container implements AsyncDisposable {
   #currentRuns: readonly Run[];
   #previousRuns: readonly Run[] = [];
   #currentHead: Chunk | undefined;
-  #dataWritten = false;
+  /** Flushes of the store that were begun, and the last one of them that has resolved. */
+  #flushesBegun = 0;
+  #flushesDone = 0;
   #failure: Error | undefined;
   #gate: Promise<void> = Promise.resolve();
 
@@ -268,7 +271,7 @@ export class Container implements AsyncDisposable {
     };
     // What a writer that was killed has left in the system's memory is seen, but may not be durable: it is made so
     // before the superblock counts on it.
-    if (!superblock.clean) await this.store.flush();
+    if (!superblock.clean) await this.#flush();
     await this.#switch({
       ...superblock,
       clean: false,
@@ -319,9 +322,20 @@ export class Container implements AsyncDisposable {
     }
   }
 
-  /** Says that data blocks were written which the next record may name: they are flushed before it. */
-  dataWritten(): void {
-    this.#dataWritten = true;
+  /** How many flushes of the store were begun so far: what is written now is covered by none of them. */
+  get flushesBegun(): number {
+    return this.#flushesBegun;
+  }
+
+  /** Tells whether what was written when so many flushes had been begun is durable. */
+  isFlushed(begun: number): boolean {
+    return this.#flushesDone > begun;
+  }
+
+  async #flush(): Promise<void> {
+    const flush = ++this.#flushesBegun;
+    await this.store.flush();
+    this.#flushesDone = Math.max(this.#flushesDone, flush);
   }
 
   /** Ends the collecting of the open commit; its number. The caller passes it to {@linkcode append}. */
@@ -331,22 +345,27 @@ export class Container implements AsyncDisposable {
     return commit;
   }
 
-  /** Writes the record of a frozen commit and makes it durable. Call in the order of the numbers, one at a time. */
-  async append(commit: CommitNumber, payload: Uint8Array): Promise<void> {
+  /**
+   * Writes the record of a frozen commit and makes it durable. Call in the order of the numbers, one at a time.
+   *
+   * @param unflushed blocks that the changes rest on and that no flush covers; undefined if they are too many to list:
+   * then they are flushed first
+   */
+  async append(
+    commit: CommitNumber,
+    payload: Uint8Array,
+    unflushed: readonly BornRun[] | undefined,
+  ): Promise<void> {
     await this.exclusive(async () => {
-      const { store } = this;
       try {
-        if (this.#dataWritten && !store.traits.atomicFlush) {
-          this.#dataWritten = false;
-          await store.flush();
-        }
-        const begun = await this.#journal!.append(commit, payload, 0);
+        const { atomicFlush } = this.store.traits;
+        if (unflushed === undefined && !atomicFlush) await this.#flush();
+        const begun = await this.#journal!.append(commit, payload, atomicFlush ? [] : unflushed);
         if (begun) {
           this.#chunks.push({ ...begun, first: commit });
           this.#expect();
         }
-        this.#dataWritten = false;
-        await store.flush();
+        await this.#flush();
       } catch (error) {
         throw error instanceof CoverError ? error : new Broken("Cannot commit", { cause: error });
       }
@@ -391,11 +410,10 @@ export class Container implements AsyncDisposable {
       sizeOf: options.sizeOf,
       pause: options.pause,
     });
-    this.#dataWritten = true;
     await options.commit();
     await this.exclusive(async () => {
       const { current, sessions } = this.#superblock, oldRuns = this.#previousRuns;
-      await this.store.flush();
+      await this.#flush();
       await this.#switch({
         ...this.#superblock,
         current: written.pointer,
@@ -448,7 +466,7 @@ export class Container implements AsyncDisposable {
       await this.keys.sealer.seal(superIdentity(this.keys.generation, copy as 0 | 1), plain, sealed);
       await this.store.writeHeader("super", copy as 0 | 1, sealed);
       if (copy === older && this.store.traits.atomicFlush) continue;
-      await this.store.flush();
+      await this.#flush();
     }
     this.#superblock = superblock;
   }
@@ -473,7 +491,7 @@ export class Container implements AsyncDisposable {
       if (last < mine.first) this.space.release(chunk);
       else if (single && rest.count > 0) this.space.release(rest);
       await this.space.shrink({ ended: true });
-      await this.store.flush();
+      await this.#flush();
     });
   }
 

@@ -174,7 +174,10 @@ async function replay(
       notes.journalDamage = `The journal lacks the commits ${last + 1} to ${chunk.first - 1}`;
       continue;
     }
-    const reader = new JournalReader(store, keys.sealer, { session: entry, chunk, commit: last + 1, hash });
+    const reader = new JournalReader(store, keys.sealer, {
+      ...{ session: entry, chunk, commit: last + 1, hash },
+      settled: entry.last,
+    });
     while (entry.last === undefined || reader.commit <= entry.last) {
       const record = await reader.next();
       if (record === undefined) break;

@@ -8,8 +8,10 @@ import { RUN_BLOCKS, type RunBuffers } from "./block/buffers.ts";
 import { breathe } from "./clock.ts";
 import type { Container } from "./container.ts";
 import type { ChangeLog } from "./layout/changes.ts";
+import type { BornRun } from "./layout/journal.ts";
 import type { Run } from "./layout/superblock.ts";
 import type { FileOffset, Ino } from "./types.ts";
+import { UnflushedBlocks } from "./unflushed.ts";
 
 /** How long a flush may hold the event loop, in ms. */
 const SLICE = 4;
@@ -94,6 +96,7 @@ export class WriteBack {
   readonly #options: WriteBackOptions;
   readonly #files = new Map<Ino, DirtyFile>();
   readonly #spare: Uint8Array[] = [];
+  readonly #unflushed: UnflushedBlocks;
   /** Writers who wait until there are fewer dirty pages. */
   #waiting: (() => void)[] = [];
   /** Flushes under way, also of files that are gone. */
@@ -105,6 +108,12 @@ export class WriteBack {
     this.#container = container;
     this.#log = log;
     this.#options = options;
+    this.#unflushed = new UnflushedBlocks(container);
+  }
+
+  /** What files refer to and no flush covers, as `Container.append` wants it at the moment of a freeze. */
+  unflushed(): BornRun[] | undefined {
+    return this.#unflushed.runs();
   }
 
   /** Dirty pages in all. */
@@ -344,7 +353,6 @@ export class WriteBack {
       underway.written = true;
       while (order[0]?.written) order.shift()!.adopt();
     };
-    this.#container.dataWritten();
     const sealing = sealer.seal(this.#container.dataIdentity(run.position, birth), plain, sealed);
     const write = () => {
       buffers.plain.give(plainBuffer);
@@ -367,8 +375,6 @@ export class WriteBack {
     run: { readonly position: number; readonly birth: number; readonly size: number },
   ): void {
     const { tables, space } = this.#container, log = this.#log, { birth } = run;
-    // Data is flushed once more before the record that names it: the store may have taken it only now.
-    this.#container.dataWritten();
     for (let i = 0; i < pages.length;) {
       const position = run.position + i, offset = (first + i) * BLOCK;
       let count = 0, length = 0;
@@ -387,6 +393,7 @@ export class WriteBack {
       length = Math.min(length, run.size - offset);
       tables.extents.set(file.ino, offset, length, position, birth, (at, blocks) => space.forget(at, blocks));
       log.extent(file.ino, offset, length, position, birth);
+      this.#unflushed.add({ ino: file.ino, offset, length, position, birth });
       file.writtenSize = Math.max(file.writtenSize, offset + length);
       for (let j = 0; j < count; j++) {
         const page = pages[i + j]!;

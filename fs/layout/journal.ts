@@ -1,12 +1,12 @@
 /** The journal: records in chunks of blocks. Byte tables and rules: docs/format.md, "Journal". */
 import { BLOCK, Kind, type RunIdentity, SEALED, type Sealer } from "../../crypto/sealer.ts";
-import { IntegrityError } from "../../crypto/errors.ts";
+import { CoverError, IntegrityError } from "../../crypto/errors.ts";
 import { equalConstantTime } from "../../crypto/bytes.ts";
 import { sha256 } from "../../crypto/digest.ts";
 import { readSealed, writeSealed } from "../block/sealed.ts";
 import type { BlockStore } from "../block/store.ts";
 import type { CommitNumber, Position } from "../types.ts";
-import { getU64, setU64 } from "./bytes.ts";
+import { ByteReader, ByteWriter, getU64, setU64 } from "./bytes.ts";
 import type { Run } from "./superblock.ts";
 
 const RECORD_MAGIC = 0x314c_4e52_4a53_4643n; // "CFSJRNL1"
@@ -16,6 +16,32 @@ const HEADER = 80;
 export const RECORD_MAX = 1 << 20;
 /** Blocks of a chunk: the first of a session, and at most. */
 export const CHUNK_FIRST = 32, CHUNK_LARGEST = 1024;
+
+/** Flag of a record: its payload begins with the blocks that may not have been flushed before it. */
+const PROVES_ITSELF = 1;
+/** Runs in such a list at most. */
+const PROOF_RUNS_MAX = 1024;
+
+/** A run of data blocks and the commit that wrote it. */
+export interface BornRun extends Run {
+  readonly birth: CommitNumber;
+}
+
+function withProof(proof: readonly BornRun[], changes: Uint8Array): Uint8Array {
+  const out = new ByteWriter(changes.length + 16 + 24 * proof.length);
+  out.varint(proof.length);
+  for (const { position, count, birth } of proof) out.varint(position), out.varint(count), out.varint(birth);
+  out.raw(changes);
+  return out.take();
+}
+
+function getProof(input: ByteReader): BornRun[] {
+  const proof: BornRun[] = [];
+  for (let n = input.varint(PROOF_RUNS_MAX); n > 0; n--) {
+    proof.push({ position: input.varint(), count: input.varint(PROOF_RUNS_MAX), birth: input.varint() });
+  }
+  return proof;
+}
 
 /** A writer session, as far as sealing needs it. */
 export interface SessionIdentity {
@@ -96,10 +122,16 @@ export class JournalWriter {
   /**
    * Writes one record; durable after the next flush.
    *
+   * @param proof blocks of this session that the changes rest on and that were not flushed yet
    * @returns the new chunk, if one was begun
    */
-  async append(commit: CommitNumber, payload: Uint8Array, flags: number): Promise<Run | undefined> {
-    const blocks = recordBlocks(payload.length);
+  async append(
+    commit: CommitNumber,
+    changes: Uint8Array,
+    proof: readonly BornRun[] = [],
+  ): Promise<Run | undefined> {
+    const payload = proof.length > 0 ? withProof(proof, changes) : changes;
+    const flags = proof.length > 0 ? PROVES_ITSELF : 0, blocks = recordBlocks(payload.length);
     let begun: Run | undefined;
     if (!this.#fits(blocks)) begun = await this.#begin(commit, blocks);
     const plain = new Uint8Array(blocks * BLOCK), view = new DataView(plain.buffer);
@@ -144,8 +176,18 @@ export class JournalWriter {
 /** A record that was read and verified. */
 export interface JournalRecord {
   readonly commit: CommitNumber;
-  readonly flags: number;
+  /** The changes. */
   readonly payload: Uint8Array;
+  /** Blocks that it rests on and that may not have been flushed before it. */
+  readonly proof: readonly BornRun[];
+}
+
+/** Where a reader is: everything before is read. */
+interface Place {
+  readonly chunk: Run;
+  readonly next: Position;
+  readonly commit: CommitNumber;
+  readonly hash: RecordHash | undefined;
 }
 
 /** Reads the records of one session's segment in order, and may go on when more have been written. */
@@ -153,67 +195,118 @@ export class JournalReader {
   readonly #store: BlockStore;
   readonly #sealer: Sealer;
   readonly #session: SessionIdentity;
-  #chunk: Run;
-  #next: Position;
-  #commit: CommitNumber;
-  #hash: RecordHash | undefined;
+  readonly #settled: CommitNumber;
+  #place: Place;
+  /** What was found at the place, if somebody has looked. */
+  #ahead: { readonly record: JournalRecord; readonly then: Place } | undefined;
   readonly chunks: Chunk[];
 
-  /** @param hash of the record before, undefined if it is not known (then the first one is not compared) */
+  /**
+   * @param options `hash`: of the record before, undefined if it is not known (then the first one is not compared);
+   * `settled`: the last record that need not prove itself any more, as its segment was closed behind it
+   */
   constructor(
     store: BlockStore,
     sealer: Sealer,
-    options: { session: SessionIdentity; chunk: Run; commit: CommitNumber; hash: RecordHash | undefined },
+    options: {
+      session: SessionIdentity;
+      chunk: Run;
+      commit: CommitNumber;
+      hash: RecordHash | undefined;
+      settled?: CommitNumber | undefined;
+    },
   ) {
+    const { session, chunk, commit, hash, settled = 0 } = options;
     this.#store = store;
     this.#sealer = sealer;
-    this.#session = options.session;
-    this.#chunk = options.chunk;
-    this.#next = options.chunk.position;
-    this.#commit = options.commit;
-    this.#hash = options.hash;
-    this.chunks = [{ ...options.chunk, first: options.commit }];
+    this.#session = session;
+    this.#settled = settled;
+    this.#place = { chunk, next: chunk.position, commit, hash };
+    this.chunks = [{ ...chunk, first: commit }];
   }
 
   /** Number of the record that comes next. */
   get commit(): CommitNumber {
-    return this.#commit;
+    return this.#place.commit;
   }
 
   get hash(): RecordHash | undefined {
-    return this.#hash;
+    return this.#place.hash;
   }
 
-  /** The chunk being read and how many of its blocks are behind the reader. */
+  /** How many blocks of the chunk being read are behind the reader. */
   get used(): number {
-    return this.#next - this.#chunk.position;
+    return this.#place.next - this.#place.chunk.position;
   }
 
-  /** @returns the next record, or undefined where there is none (yet) */
+  /**
+   * @returns the next record, or undefined where there is none (yet)
+   * @throws {CoverError} "unsupported" if it has a flag that this version does not know
+   */
   async next(): Promise<JournalRecord | undefined> {
-    const commit = this.#commit;
-    let first = await this.#open(this.#next, 1, commit);
+    const found = this.#ahead ?? await this.#read(this.#place);
+    this.#ahead = undefined;
+    if (found === undefined || !await this.#counts(found)) return undefined;
+    if (found.then.chunk !== this.#place.chunk) {
+      this.chunks.push({ ...found.then.chunk, first: found.record.commit });
+    }
+    this.#place = found.then;
+    return found.record;
+  }
+
+  /**
+   * A record that rests on blocks which may not have been flushed counts if they verify, or if another one follows it:
+   * that one was appended only after a flush had covered both the record and its blocks, which may since be others.
+   */
+  async #counts({ record, then }: { record: JournalRecord; then: Place }): Promise<boolean> {
+    if (record.proof.length === 0 || record.commit <= this.#settled) return true;
+    this.#ahead = await this.#read(then);
+    if (this.#ahead || await this.#proven(record.proof)) return true;
+    this.#ahead = await this.#read(then); // a writer may have gone on meanwhile
+    return this.#ahead !== undefined;
+  }
+
+  async #proven(proof: readonly BornRun[]): Promise<boolean> {
+    for (const { position, count, birth } of proof) {
+      const run = { ...identity(this.#session, position, birth), kind: Kind.data };
+      if (await this.#open(run, count) === undefined) return false;
+    }
+    return true;
+  }
+
+  /** Reads the record at a place, if there is a whole one that follows what is before it. */
+  async #read(place: Place): Promise<{ record: JournalRecord; then: Place } | undefined> {
+    const { commit, hash } = place;
+    let { chunk, next } = place, first = await this.#openRecord(next, 1, commit);
     if (first === undefined || !isRecord(first, commit, this.#session.id)) {
-      const chunk = await this.#link(commit);
-      if (chunk === undefined) return undefined;
-      first = await this.#open(chunk.position, 1, commit);
+      const linked = await this.#link(chunk, commit);
+      if (linked === undefined) return undefined;
+      first = await this.#openRecord(linked.position, 1, commit);
       if (first === undefined || !isRecord(first, commit, this.#session.id)) return undefined;
-      this.#chunk = chunk;
-      this.#next = chunk.position;
-      this.chunks.push({ ...chunk, first: commit });
+      chunk = linked;
+      next = linked.position;
     }
     const view = new DataView(first.buffer);
-    const length = view.getUint32(32, true), blocks = recordBlocks(length);
-    if (length > RECORD_MAX || this.#next + blocks > this.#chunk.position + this.#chunk.count) {
-      return undefined;
-    }
-    const plain = blocks === 1 ? first : await this.#open(this.#next, blocks, commit);
+    const length = view.getUint32(32, true), blocks = recordBlocks(length), flags = view.getUint32(36, true);
+    if (length > RECORD_MAX || next + blocks > chunk.position + chunk.count) return undefined;
+    const plain = blocks === 1 ? first : await this.#openRecord(next, blocks, commit);
     if (plain === undefined) return undefined;
-    if (this.#hash !== undefined && !equalConstantTime(plain.subarray(40, 72), this.#hash)) return undefined;
-    this.#hash = await sha256(plain.subarray(0, HEADER + length));
-    this.#next += blocks + 1;
-    this.#commit = commit + 1;
-    return { commit, flags: view.getUint32(36, true), payload: plain.subarray(HEADER, HEADER + length) };
+    if (hash !== undefined && !equalConstantTime(plain.subarray(40, 72), hash)) return undefined;
+    if ((flags & ~PROVES_ITSELF) !== 0) {
+      throw new CoverError("unsupported", "The journal has records that this version does not know", {
+        hint: "use a newer version of coverfs",
+      });
+    }
+    const body = plain.subarray(HEADER, HEADER + length);
+    const then = {
+      chunk,
+      next: next + blocks + 1,
+      commit: commit + 1,
+      hash: await sha256(plain.subarray(0, HEADER + length)),
+    };
+    if ((flags & PROVES_ITSELF) === 0) return { record: { commit, payload: body, proof: [] }, then };
+    const input = new ByteReader(body), proof = getProof(input);
+    return { record: { commit, payload: input.raw(input.rest), proof }, then };
   }
 
   /**
@@ -221,10 +314,10 @@ export class JournalReader {
    * only after the one before is durable, so that is damage and not a crash.
    */
   async damaged(): Promise<boolean> {
-    const behind = this.#commit + 1;
-    if (await this.#link(behind)) return true;
-    const rest = { position: this.#next + 1, count: this.#chunk.count - this.used - 1 };
-    for (const run of [rest, await this.#link(this.#commit)]) {
+    const { chunk, next, commit } = this.#place, behind = commit + 1;
+    if (await this.#link(chunk, behind)) return true;
+    const rest = { position: next + 1, count: chunk.count - this.used - 1 };
+    for (const run of [rest, await this.#link(chunk, commit)]) {
       if (run === undefined || run.count <= 0) continue;
       const sealed = await this.#store.read(run.position, run.count), plain = new Uint8Array(BLOCK);
       for (let i = 0; i < run.count; i++) {
@@ -241,18 +334,23 @@ export class JournalReader {
     return false;
   }
 
-  async #link(commit: CommitNumber): Promise<Run | undefined> {
-    const plain = await this.#open(this.#chunk.position + this.#chunk.count - 1, 1, commit);
+  async #link(chunk: Run, commit: CommitNumber): Promise<Run | undefined> {
+    const plain = await this.#openRecord(chunk.position + chunk.count - 1, 1, commit);
     if (plain === undefined) return undefined;
     const view = new DataView(plain.buffer);
     if (view.getBigUint64(0, true) !== LINK_MAGIC || getU64(view, 8) !== commit) return undefined;
     return { position: getU64(view, 16), count: view.getUint32(24, true) };
   }
 
-  async #open(position: Position, count: number, birth: CommitNumber): Promise<Uint8Array | undefined> {
+  #openRecord(position: Position, count: number, birth: CommitNumber): Promise<Uint8Array | undefined> {
+    return this.#open(identity(this.#session, position, birth), count);
+  }
+
+  /** @returns undefined where the blocks do not verify */
+  async #open(run: RunIdentity, count: number): Promise<Uint8Array | undefined> {
     const plain = new Uint8Array(count * BLOCK);
     try {
-      await readSealed(this.#store, this.#sealer, identity(this.#session, position, birth), plain);
+      await readSealed(this.#store, this.#sealer, run, plain);
     } catch (error) {
       if (error instanceof IntegrityError) return undefined;
       throw error;

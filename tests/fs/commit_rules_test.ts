@@ -4,9 +4,10 @@
  */
 import assert from "node:assert/strict";
 import { CoverError } from "../../crypto/errors.ts";
-import { SEALED } from "../../crypto/sealer.ts";
+import { BLOCK, Kind, SEALED } from "../../crypto/sealer.ts";
 import { RecordingStore, type StoreEvent } from "../../fs/block/recording.ts";
 import { Container } from "../../fs/container.ts";
+import { checkContainer } from "../../fs/fsck.ts";
 import { CHUNK_FIRST, JournalReader, JournalWriter } from "../../fs/layout/journal.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import { ROOT } from "../../fs/types.ts";
@@ -21,14 +22,14 @@ Deno.test("a record that does not carry the hash of the one before is not read",
   const reader = () => new JournalReader(store, sealer, { session, chunk, commit: 1, hash });
 
   const first = writer();
-  await first.append(1, name("one"), 0);
-  await first.append(2, name("two"), 0);
+  await first.append(1, name("one"));
+  await first.append(2, name("two"));
   const whole = reader();
   assert.deepEqual((await whole.next())?.payload, name("one"));
   assert.deepEqual((await whole.next())?.payload, name("two"));
 
   // Another first record of the same session, at the same place and of the same number: it verifies by itself.
-  await writer().append(1, name("another one"), 0);
+  await writer().append(1, name("another one"));
   const forked = reader();
   assert.deepEqual((await forked.next())?.payload, name("another one"));
   assert.equal(await forked.next(), undefined);
@@ -85,11 +86,11 @@ Deno.test("a checkpoint is durable before a superblock names it, though nothing 
   await volume.end();
 });
 
-Deno.test("data is durable before the record that names it is written, and that before sync() resolves", async () => {
+Deno.test("much data is durable before the record that names it is written, and that before sync() resolves", async () => {
   const base = new RamStore();
   await makeContainer(base);
   const store = new RecordingStore(base), volume = await openVolume(store);
-  await volume.write(volume.create(ROOT, name("f"), FILE), 0, pattern(5000));
+  await volume.write(volume.create(ROOT, name("f"), FILE), 0, pattern(65 * 4096));
   const before = store.events.length;
   await volume.sync();
   const events = store.events.slice(before);
@@ -138,6 +139,97 @@ Deno.test("an encryption block that is older than the superblock says is refused
   await makeContainer(store);
   const keys = { ...await testKeys(), keySequence: 0 };
   await assert.rejects(Container.open(store, keys, { mode: "read" }), isKind("rollback"));
+});
+
+/** A container in which one small commit was made, without a flush between data and record. */
+async function smallCommit() {
+  const base = new RamStore();
+  await makeContainer(base);
+  const store = new RecordingStore(base), volume = await openVolume(store), before = store.events.length;
+  await volume.write(volume.create(ROOT, name("f"), FILE), 0, pattern(5000));
+  await volume.sync();
+  const events = store.events.slice(before), flushes = events.filter(({ kind }) => kind === "flush-begin");
+  const data = events.find((event) => event.kind === "write")!;
+  return { base, volume, flushes, data };
+}
+
+/** The container's bytes with a block replaced. */
+async function withBlock(base: RamStore, position: number, bytes: Uint8Array): Promise<RamStore> {
+  const copy = RamStore.fromBytes(base.toBytes());
+  await copy.write(position, bytes);
+  return copy;
+}
+
+Deno.test("a small commit takes one flush, and after a crash it counts only if its data arrived", async () => {
+  const { base, volume, flushes, data } = await smallCommit();
+  assert.equal(flushes.length, 1);
+  const whole = await openVolume(RamStore.fromBytes(base.toBytes()), "read");
+  assert.deepEqual(await whole.read(whole.lookup(ROOT, name("f"))!, 0, 5000), pattern(5000));
+
+  const lost = await withBlock(base, data.position + 1, new Uint8Array(SEALED));
+  const reader = await openVolume(lost, "read");
+  assert.equal(reader.lookup(ROOT, name("f")), undefined);
+  assert.deepEqual((await checkContainer(lost, await testKeys(), { scrub: true })).findings, []);
+  const writer = await openVolume(lost);
+  await writer.write(writer.create(ROOT, name("g"), FILE), 0, pattern(100));
+  await writer.end();
+  assert.deepEqual((await checkContainer(lost, await testKeys(), { scrub: true })).findings, []);
+  await volume.end();
+});
+
+Deno.test("a small commit that another one follows counts though its blocks are others by now", async () => {
+  const { base, volume, data } = await smallCommit();
+  const file = volume.lookup(ROOT, name("f"))!;
+  await volume.write(file, 0, pattern(5000, 2)); // elsewhere: the first blocks are free then
+  await volume.sync();
+  volume.create(ROOT, name("g"), FILE);
+  await volume.sync();
+  const reused = await withBlock(base, data.position, new Uint8Array(2 * SEALED).fill(0xdb));
+  const reader = await openVolume(reused, "read");
+  assert.deepEqual(await reader.read(reader.lookup(ROOT, name("f"))!, 0, 5000), pattern(5000, 2));
+  assert.notEqual(reader.lookup(ROOT, name("g")), undefined);
+  await volume.end();
+});
+
+Deno.test("a small commit does not rest on a block that it has itself replaced: that may be used again at once", async () => {
+  const base = new RamStore();
+  await makeContainer(base);
+  const store = new RecordingStore(base), volume = await openVolume(store, "write", { dirtyBytes: 4096 });
+  const file = volume.create(ROOT, name("f"), FILE), other = volume.create(ROOT, name("g"), FILE);
+  const before = store.events.length;
+  await volume.write(file, 0, pattern(4096));
+  await volume.write(other, 0, pattern(4096)); // there is room for one dirty page: the first one is written
+  await volume.write(file, 0, pattern(4096, 2));
+  const replaced = store.events.slice(before).find((event) => event.kind === "write")!.position;
+  await volume.sync();
+  const reused = await withBlock(base, replaced, new Uint8Array(SEALED).fill(0xdb));
+  const reader = await openVolume(reused, "read");
+  assert.deepEqual(await reader.read(reader.lookup(ROOT, name("f"))!, 0, 4096), pattern(4096, 2));
+  await volume.end();
+});
+
+Deno.test("a small commit behind which the session ended needs no proof: its damaged data is damage", async () => {
+  const { base, volume, data } = await smallCommit();
+  await volume.end();
+  const damaged = await withBlock(base, data.position, new Uint8Array(SEALED));
+  const reader = await openVolume(damaged, "read"), file = reader.lookup(ROOT, name("f"))!;
+  assert.equal(reader.attributes(file).size, 5000);
+  await assert.rejects(async () => await reader.read(file, 0, 5000), isKind("integrity"));
+});
+
+Deno.test("a record with a flag that this version does not know is refused", async () => {
+  const { base, volume } = await smallCommit(), keys = await testKeys();
+  const { sessions } = volume.container.superblock, { id, generation, head, first } = sessions[0]!;
+  const run = { session: id, generation, position: head, birth: first, kind: Kind.journal };
+  const sealed = base.read(head, 1), plain = new Uint8Array(BLOCK);
+  await keys.sealer.unseal(run, sealed, plain);
+  plain[36]! |= 2;
+  await keys.sealer.seal(run, plain, sealed);
+  await assert.rejects(
+    async () => await openVolume(await withBlock(base, head, sealed), "read"),
+    isKind("unsupported"),
+  );
+  await volume.end();
 });
 
 function isKind(kind: CoverError["kind"]) {
