@@ -9,6 +9,7 @@
 import { createHash } from "node:crypto";
 import process from "node:process";
 import { parseArgs } from "node:util";
+import { type Ended, MountedContainer, run as runProgram } from "../mounted/mounted_container.ts";
 
 /** How many test files or processes run at a time. */
 const AT_ONCE = 4;
@@ -38,21 +39,8 @@ interface Result {
   readonly reference: readonly string[] | undefined;
 }
 
-interface Ended {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
 async function run(command: readonly string[], options: Deno.CommandOptions = {}): Promise<Ended> {
-  const [program, ...args] = command;
-  const signal = AbortSignal.timeout(PATIENCE);
-  const { code, stdout, stderr } = await new Deno.Command(program!, {
-    ...{ args, stdin: "null", signal },
-    ...options,
-  }).output();
-  const text = new TextDecoder();
-  return { code, stdout: text.decode(stdout), stderr: text.decode(stderr) };
+  return await runProgram(command, { signal: AbortSignal.timeout(PATIENCE), ...options });
 }
 
 async function exists(path: string): Promise<boolean> {
@@ -184,52 +172,8 @@ async function digest(directory: string): Promise<string> {
   return hash.digest("hex");
 }
 
-/** A container of its own, mounted for all users. */
-class Box {
-  readonly #work: string;
-  readonly mountpoint: string;
-  readonly #cipher: string;
-
-  constructor(work: string, cipher: string) {
-    this.#work = work;
-    this.#cipher = cipher;
-    this.mountpoint = `${work}/mnt`;
-  }
-
-  async coverfs(...args: string[]): Promise<void> {
-    const main = new URL("../../main.ts", import.meta.url).pathname;
-    const ended = await run([Deno.execPath(), "run", "--quiet", "--no-check", "-A", main, ...args], {
-      env: { XDG_STATE_HOME: `${this.#work}/state` },
-    });
-    if (ended.code !== 0) throw new Error(`coverfs ${args[0]} ended with ${ended.code}: ${ended.stderr}`);
-  }
-
-  async create(): Promise<void> {
-    await Deno.mkdir(this.mountpoint);
-    await Deno.writeTextFile(`${this.#work}/passphrase`, "test");
-    await this.#container("init", ["--suite", this.#cipher, "--kdf-rounds", "210000"]);
-  }
-
-  async #container(command: string, options: string[], ...more: string[]): Promise<void> {
-    const passphrase = ["--passfile", `${this.#work}/passphrase`];
-    await this.coverfs(command, ...options, ...passphrase, `${this.#work}/container`, ...more);
-  }
-
-  async mount(): Promise<void> {
-    await this.#container("mount", ["--allow-other"], this.mountpoint);
-  }
-
-  async unmount(): Promise<void> {
-    await this.coverfs("umount", this.mountpoint);
-  }
-
-  async check(): Promise<void> {
-    await this.#container("fsck", ["--scrub"]);
-  }
-}
-
 /** Whether what was left behind is the same after unmounting and mounting, and the container is clean. */
-async function keeps(box: Box): Promise<Result> {
+async function keeps(box: MountedContainer): Promise<Result> {
   const name = "remount and fsck";
   const before = await digest(box.mountpoint);
   await box.unmount();
@@ -279,9 +223,8 @@ async function main(): Promise<number> {
     .filter(({ name }) => only === undefined || only.includes(name));
   const work = await Deno.makeTempDir({ prefix: "coverfs-posix-", ...(values.work && { dir: values.work }) });
   await Deno.chmod(work, 0o755);
-  const box = new Box(work, values.cipher), results: Result[] = [];
-  await box.create();
-  await box.mount();
+  const box = await MountedContainer.create(work, { cipher: values.cipher, allowOther: true });
+  const results: Result[] = [];
   try {
     for (const { name, cases, missing } of suites) {
       if (cases === undefined) {
@@ -302,7 +245,7 @@ async function main(): Promise<number> {
     }
     results.push(await keeps(box));
   } finally {
-    await box.unmount().catch((error) => console.error(error.message));
+    await box[Symbol.asyncDispose]().catch((error) => console.error(error.message));
   }
   await Deno.remove(work, { recursive: true });
   for (const { name, failed, reference } of results) {
