@@ -41,6 +41,8 @@ export interface Operation {
   readonly parameters: readonly Deno.NativeType[];
   // deno-lint-ignore no-explicit-any -- the parameters differ from one operation to the next
   readonly handle: (request: Request, ...parameters: any[]) => void | Promise<void>;
+  /** While it waits, who asks can be interrupted. It must not answer a request that was. */
+  readonly interruptible?: boolean;
 }
 
 function operation<const P extends readonly Deno.NativeType[]>(
@@ -48,6 +50,14 @@ function operation<const P extends readonly Deno.NativeType[]>(
   handle: (request: Request, ...parameters: Deno.FromNativeParameterTypes<P>) => void | Promise<void>,
 ): Operation {
   return { parameters, handle: handle as Operation["handle"] };
+}
+
+function interruptible<const P extends readonly Deno.NativeType[]>(
+  really: boolean,
+  parameters: P,
+  handle: (request: Request, ...parameters: Deno.FromNativeParameterTypes<P>) => void | Promise<void>,
+): Operation {
+  return { ...operation(parameters, handle), interruptible: really };
 }
 
 /** C types of parameters. Names and data come as addresses, to be found again in the receive buffer. */
@@ -309,14 +319,17 @@ export function operations(context: OperationsContext): Partial<Record<Operation
       });
     }),
 
-    read: operation([NODE, SIZE, OFFSET, POINTER], (request, node, size, offset) => {
+    // A page fault that got EINTR would end in SIGBUS, so only what comes straight from read(2) can be interrupted.
+    read: interruptible(context.directIo, [NODE, SIZE, OFFSET, POINTER], (request, node, size, offset) => {
       const ino = nodes.ino(node), at = position(offset), length = Number(size), buffer = readBuffers.take();
       const give = () => readBuffers.give(buffer);
       let later: Promise<void> | undefined;
       try {
         const bytes = fs.read(ino, at, length, length <= buffer.length ? buffer : undefined);
         if (bytes instanceof Uint8Array) return replies.bytes(request, bytes);
-        return later = bytes.then((late) => replies.bytes(request, late)).finally(give);
+        return later = bytes.then((late) => {
+          if (!request.interrupted) replies.bytes(request, late);
+        }).finally(give);
       } finally {
         if (later === undefined) give();
       }

@@ -20,9 +20,16 @@ import type { Libfuse } from "./libfuse_symbols.ts";
 export class Request {
   readonly #pointer: Deno.PointerValue;
   #answered = false;
+  /** It was answered with EINTR, and what comes of the work on it goes nowhere. */
+  interrupted = false;
 
   constructor(pointer: Deno.PointerValue) {
     this.#pointer = pointer;
+  }
+
+  /** Tells it from others that are not answered yet. */
+  get address(): bigint {
+    return Deno.UnsafePointer.value(this.#pointer);
   }
 
   get answered(): boolean {

@@ -1,5 +1,6 @@
 import { setImmediate } from "node:timers";
 import { IntegrityError } from "../crypto/errors.ts";
+import { Interrupts } from "./libfuse_interrupts.ts";
 import type { Nodes } from "./libfuse_nodes.ts";
 import { type ConnectionSettings, errnoOf, negotiate, type Operation } from "./libfuse_operations.ts";
 import type { Receiver } from "./libfuse_receive.ts";
@@ -45,6 +46,7 @@ export interface SessionParts {
 export class Session {
   readonly #parts: SessionParts;
   readonly #callbacks: { close(): void }[] = [];
+  readonly #interrupts: Interrupts;
   /** `struct fuse_lowlevel_ops`. */
   readonly operationTable: BigUint64Array<ArrayBuffer>;
   readonly #ready = Promise.withResolvers<void>();
@@ -60,6 +62,8 @@ export class Session {
 
   constructor(parts: SessionParts) {
     this.#parts = parts;
+    this.#interrupts = new Interrupts(parts.library, parts.replies);
+    this.#callbacks.push(this.#interrupts);
     this.operationTable = new BigUint64Array(operationCount(parts.library.version));
     this.#register("init", ["pointer", "pointer"], (_userdata: unknown, connection: Deno.PointerValue) => {
       this.#guard("init", () => this.#init(connection));
@@ -125,10 +129,12 @@ export class Session {
       const later = operation.handle(request, ...parameters);
       if (later) {
         this.#unanswered++;
+        if (operation.interruptible && !request.answered) this.#interrupts.watch(request);
         later.then(undefined, (error) => this.#fail(name, request, { parameters, error })).then(() => {
           if (!request.answered) {
             this.#fail(name, request, { parameters, error: new Error("no answer was given") });
           }
+          this.#interrupts.settled(request);
           if (--this.#unanswered === 0) this.#drained?.();
         });
       } else if (!request.answered) throw new Error("no answer was given");
@@ -140,7 +146,7 @@ export class Session {
   #fail(name: string, request: Request, failure: { parameters: unknown[]; error: unknown }): void {
     this.#guard(name, () => {
       const { errno, ordinary } = errnoOf(failure.error);
-      if (!ordinary || request.answered) {
+      if (!ordinary || (request.answered && !request.interrupted)) {
         this.#log(
           `Cannot ${this.#describe(name, failure.parameters)}: ${this.#text(failure.error)}`,
           failure.error,

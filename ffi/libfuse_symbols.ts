@@ -64,6 +64,14 @@ const LIBFUSE = {
     result: "void",
   },
   fuse_req_ctx: { parameters: ["pointer"], result: "pointer" }, // const struct fuse_ctx *
+  fuse_req_interrupt_func: {
+    parameters: [
+      "pointer", // fuse_req_t req
+      "function", // void (*func)(fuse_req_t req, void *data)
+      "pointer", // void *data
+    ],
+    result: "void",
+  },
   fuse_reply_err: {
     parameters: [
       "pointer", // fuse_req_t req
