@@ -286,6 +286,17 @@ for name in (b'a' * 255, b'\\xff\\xfe\\x01', 'ä😀'.encode(), b' ', b'-', b'ne
     put(name, name); assert get(name) == name and name in os.listdir(b'.'); os.unlink(name)
 fails(errno.ENAMETOOLONG, put, 'a' * 256); fails(errno.ENAMETOOLONG, os.mkdir, 'a' * 256); fails(errno.ENAMETOOLONG, os.stat, 'a' * 256)
 `),
+  "names of any bytes come back as they were, from listings, renames, links and symlinks": python(`
+pick = random.Random(5); names = {bytes([b]) for b in range(1, 256) if b not in b'/.'} | {b'...', b'. ', b'\\xc3', b'\\xed\\xa0\\x80', b'e\\xcc\\x81', b'\\xc3\\xa9', b'A', b'a'}
+d = b'directory/'
+while len(names) < 290: names.add(bytes(pick.choice([b for b in range(1, 256) if b != 47]) for _ in range(pick.randrange(2, 256))))
+for n in names: put(n, n)
+assert len(os.listdir(b'.')) == len(names) and set(os.listdir(b'.')) == names and all(get(n) == n for n in names)
+for n in names: os.mkdir(d); os.rename(n, d + n); assert os.listdir(d) == [n]; os.link(d + n, n); os.unlink(d + n); os.symlink(n, d + b'l'); assert os.readlink(d + b'l') == n; os.unlink(d + b'l'); os.rmdir(d)
+assert set(os.listdir(b'.')) == names and all(get(n) == n for n in names)
+for n in names: os.unlink(n)
+assert os.listdir('.') == []
+`),
   "errors are the ones that POSIX names": python(`
 put('f'); os.mkdir('d'); put('d/x'); fails(errno.ENOTEMPTY, os.rmdir, 'd'); fails(errno.ENOTDIR, os.rmdir, 'f'); fails(errno.EISDIR, os.unlink, 'd')
 fails(errno.ENOENT, os.unlink, 'none'); fails(errno.ENOTDIR, os.stat, 'f/x'); fails(errno.EISDIR, os.open, 'd', os.O_WRONLY)

@@ -1,10 +1,10 @@
 /**
  * Mounts a container, has some processes ask for much, and tells what this process has grown by meanwhile:
  *
- *     deno task soak [REQUESTS [WARM-UP]]
+ *     deno task soak [REQUESTS [WARM-UP [GROWTH]]]
  *
- * It ends with 0 if after so many requests resident memory is at most 1.1 times what it was before them, and as many
- * descriptors are open. A million requests, and half a million before them, unless told otherwise: by then V8's heap
+ * It ends with 0 if after so many requests resident memory is at most GROWTH (1.1) times what it was before them, and as many
+ * descriptors are open. A million requests, and as many before them, unless told otherwise: by then V8's heap
  * for young objects and the pools of buffers have grown to what they keep.
  */
 import process from "node:process";
@@ -16,7 +16,7 @@ import { ROOT } from "../../fs/types.ts";
 import { makeContainer, openVolume, testKeys } from "../fs/fixture.ts";
 
 const PROCESSES = 3;
-/** How much memory may grow after the warm-up. */
+/** How much memory may grow after the warm-up, unless told otherwise. */
 const GROWTH = 1.1;
 /** After how many requests it is told what is held. */
 const TELL = 250_000;
@@ -72,7 +72,7 @@ async function ask(mounted: Mounted, requests: number): Promise<Holdings> {
 }
 
 async function main(): Promise<number> {
-  const [requests = 1_000_000, warmUp = 500_000] = Deno.args.map(Number);
+  const [requests = 1_000_000, warmUp = 1_000_000, growth = GROWTH] = Deno.args.map(Number);
   const work = await Deno.makeTempDir({ prefix: "coverfs-soak-" }), mountpoint = `${work}/mnt`;
   await Deno.mkdir(mountpoint);
   const path = `${work}/container`;
@@ -102,7 +102,7 @@ async function main(): Promise<number> {
     console.log(`after ${warmUp} requests: ${describe(before)}`);
     console.log(`after ${requests} more: ${describe(after)}`);
     console.log(`${seconds} s, ${messages} messages of the mount, ${findings.length} findings of fsck`);
-    const grown = after.resident > GROWTH * before.resident || after.descriptors !== before.descriptors;
+    const grown = after.resident > growth * before.resident || after.descriptors !== before.descriptors;
     return grown || messages > 0 || findings.length > 0 ? 1 : 0;
   } finally {
     await Deno.remove(work, { recursive: true });
