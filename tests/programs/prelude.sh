@@ -3,6 +3,9 @@
 set -euo pipefail
 export LC_ALL=C GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_TERMINAL_PROMPT=0
 export GIT_AUTHOR_NAME=n GIT_AUTHOR_EMAIL=e GIT_COMMITTER_NAME=n GIT_COMMITTER_EMAIL=e
+# Nothing of git goes on in the background: the mount would be in use.
+export GIT_CONFIG_COUNT=2 GIT_CONFIG_KEY_0=gc.autoDetach GIT_CONFIG_VALUE_0=false
+export GIT_CONFIG_KEY_1=maintenance.autoDetach GIT_CONFIG_VALUE_1=false
 fail() { echo "$*" >&2; exit 1; }
 # Names, kinds, modes, links, owners, sizes, times and targets of a tree; the size of a directory is the filesystem's own.
 tree() {
