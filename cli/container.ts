@@ -295,6 +295,8 @@ export async function remoteOptions(
     host,
     port,
     container: name,
+    waitSeconds: access.timeout,
+    outageSeconds: access.outage,
     onConnection: (state, reason) =>
       (access.log ?? logToTerminal)(`connection to ${host} ${state}${reason ? `: ${reason.message}` : ""}`),
   };

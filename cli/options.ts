@@ -12,6 +12,10 @@ export interface Access extends PassphraseSource {
   readonly takeover?: true | undefined;
   /** Bytes of sealed blocks that are kept of a container on a server. */
   readonly cacheSize?: number | undefined;
+  /** How long a read may wait for a server, in seconds. */
+  readonly timeout?: number | undefined;
+  /** How long a server may be away with writes outstanding, in seconds. */
+  readonly outage?: number | undefined;
   /** Where what there is to say meanwhile goes; default, to standard error. */
   readonly log?: ((message: string) => void) | undefined;
 }

@@ -556,7 +556,8 @@ export class Volume implements Filesystem, AsyncDisposable {
   /**
    * Commits everything and ends the session. The container stays open; nothing can be written any more.
    *
-   * @throws {CoverError} "data-lost" if something could not be committed
+   * @throws {CoverError} "data-lost" if something could not be committed; what the store says, if everything was
+   * committed but the end could not be recorded
    */
   async end(): Promise<void> {
     if (this.#state.ended) return;
@@ -567,12 +568,12 @@ export class Volume implements Filesystem, AsyncDisposable {
     try {
       for (const ino of [...this.#references.keys()]) this.drop(ino, Infinity);
       await this.#state.committer.end();
-      this.#state.ended = true;
-      await this.container.end();
     } catch (cause) {
-      this.#state.ended = true;
       throw new CoverError("data-lost", "Cannot commit: data that was not flushed is lost", { cause });
+    } finally {
+      this.#state.ended = true;
     }
+    await this.container.end();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -3,7 +3,7 @@ import { RunBuffers } from "./block/buffers.ts";
 import { now } from "./clock.ts";
 import { Committer } from "./committer.ts";
 import type { Container } from "./container.ts";
-import { FsError } from "./errors.ts";
+import { Fenced, FsError } from "./errors.ts";
 import { ChangeLog, isDirectory } from "./layout/changes.ts";
 import type { Tables } from "./layout/tables.ts";
 import type { Space } from "./space.ts";
@@ -65,12 +65,14 @@ export class VolumeState {
     return !this.readOnly && !this.ended && this.committer.failure === undefined;
   }
 
-  /** @throws {FsError} EROFS, or EIO after a failed commit and after the end */
+  /** @throws {FsError} EROFS, also after another writer took over; EIO after a failed commit and after the end */
   writable(): void {
     if (this.readOnly) throw new FsError("EROFS");
-    if (!this.takesChanges) {
-      throw new FsError("EIO", "The container can no longer be written", { cause: this.committer.failure });
-    }
+    if (this.takesChanges) return;
+    const { failure } = this.committer;
+    throw new FsError(failure instanceof Fenced ? "EROFS" : "EIO", "The container can no longer be written", {
+      cause: failure,
+    });
   }
 
   /** @throws {FsError} ESTALE */

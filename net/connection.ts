@@ -64,6 +64,7 @@ export class Connection {
   /** Resolves with the reason when the connection has ended; never rejects. */
   readonly ended: Promise<CoverError>;
   readonly #conn: Deno.TlsConn;
+  readonly #reader: FrameReader;
   readonly #writer: FrameWriter;
   readonly #waiting = new Map<number, Waiting>();
   readonly #nonces: { readonly client: Uint8Array; readonly server: Uint8Array };
@@ -73,8 +74,7 @@ export class Connection {
   readonly #timer: ReturnType<typeof setInterval>;
   #nextId = 2;
   #reason: CoverError | undefined;
-  #heard = performance.now();
-  #spoke = this.#heard;
+  #spoke = performance.now();
 
   private constructor(options: ConnectOptions, dialled: Dialled, greeting: Greeting, reader: FrameReader) {
     this.address = options.address;
@@ -84,6 +84,7 @@ export class Connection {
     this.#nonces = greeting.nonces;
     this.#certificateHash = dialled.certificateHash;
     this.#conn = dialled.conn;
+    this.#reader = reader;
     const { promise, resolve } = Promise.withResolvers<CoverError>();
     this.ended = promise;
     this.#resolveEnded = resolve;
@@ -91,7 +92,7 @@ export class Connection {
     this.#writer.framesSent = 1;
     const pingSeconds = options.pingSeconds ?? 10;
     this.#timer = setInterval(() => this.#keepAlive(pingSeconds * 1000), pingSeconds * 500);
-    this.#reading = this.#read(reader);
+    this.#reading = this.#read();
   }
 
   /**
@@ -124,6 +125,11 @@ export class Connection {
   /** Frames sent on this connection so far, HELLO and every PING included. */
   get framesSent(): number {
     return this.#writer.framesSent;
+  }
+
+  /** Bytes that have come so far, of frames that are not complete too. */
+  get bytesRead(): number {
+    return this.#reader.bytesRead;
   }
 
   /** Whether it has ended. */
@@ -199,12 +205,11 @@ export class Connection {
     this.#resolveEnded(reason);
   }
 
-  async #read(reader: FrameReader): Promise<void> {
+  async #read(): Promise<void> {
     try {
       for (;;) {
-        const frame = await reader.next();
+        const frame = await this.#reader.next();
         if (frame === undefined) throw new Error("the server closed the connection");
-        this.#heard = performance.now();
         if (frame.direction === Direction.notification) {
           if (frame.operation !== Op.notify || frame.body.length !== 1) {
             throw new ProtocolError("Malformed notification");
@@ -226,10 +231,10 @@ export class Connection {
   }
 
   #keepAlive(period: number): void {
-    const now = performance.now();
-    if (now - this.#heard > 3 * period) {
+    const now = performance.now(), heard = this.#reader.heardAt;
+    if (now - heard > 3 * period) {
       this.#end(noConnection(this.address, new Error("the server is silent")));
-    } else if (now - Math.min(this.#spoke, this.#heard) >= period / 2) {
+    } else if (now - Math.min(this.#spoke, heard) >= period / 2) {
       this.request(Op.ping).catch(() => {}); // why the connection ended is told to those who wait
     }
   }

@@ -5,6 +5,8 @@ import { ProtocolError } from "./protocol.ts";
 export const FRAME_HEAD = 12;
 /** Frames up to this size are copied together; longer ones are written from where they lie. */
 const COALESCE = 64 * 1024;
+/** Bytes that are written at a time: a slow peer that takes one piece after another is not stuck. */
+const PIECE = 256 * 1024;
 
 /** The part of a connection that frames need. */
 export interface ByteStream {
@@ -48,6 +50,10 @@ export class FrameReader {
   readonly #buffer = new Uint8Array(COALESCE);
   #start = 0;
   #end = 0;
+  /** When bytes came last, be they part of a frame only, as `performance.now()`. */
+  heardAt = performance.now();
+  /** Bytes that came so far. */
+  bytesRead = 0;
   /** Longest body that is accepted, in bytes. */
   maxBody: number;
 
@@ -69,7 +75,7 @@ export class FrameReader {
         this.#end -= this.#start;
         this.#start = 0;
       }
-      const count = await this.#stream.read(this.#buffer.subarray(this.#end));
+      const count = await this.#read(this.#buffer.subarray(this.#end));
       if (count === null) {
         if (this.#end === this.#start) return undefined;
         throw new ProtocolError("Connection ended within a frame");
@@ -93,11 +99,18 @@ export class FrameReader {
     body.set(this.#buffer.subarray(this.#start, this.#start + have));
     this.#start += have;
     while (have < length) {
-      const count = await this.#stream.read(body.subarray(have));
+      const count = await this.#read(body.subarray(have));
       if (count === null) throw new ProtocolError("Connection ended within a frame");
       have += count;
     }
     return { operation, direction, status, id, body };
+  }
+
+  async #read(into: Uint8Array): Promise<number | null> {
+    const count = await this.#stream.read(into);
+    this.heardAt = performance.now();
+    this.bytesRead += count ?? 0;
+    return count;
   }
 }
 
@@ -121,7 +134,7 @@ export class FrameWriter {
   #idle: (() => void)[] = [];
   /** Frames handed over so far. */
   framesSent = 0;
-  /** When the frame that is being written was begun, as `performance.now()`; undefined when nothing is. */
+  /** When the piece that is being written was begun, as `performance.now()`; undefined when nothing is. */
   busySince: number | undefined;
 
   /** @param failed called once when the stream does not take bytes any more */
@@ -162,7 +175,6 @@ export class FrameWriter {
       for (;;) {
         const batch = this.#takeBatch();
         if (batch.length === 0) break;
-        this.busySince = performance.now();
         try {
           if (batch.length === 1 && batch[0]!.parts.length === 1) await this.#writeAll(batch[0]!.parts[0]!);
           else if (batch[0]!.size > COALESCE) {
@@ -202,7 +214,8 @@ export class FrameWriter {
 
   async #writeAll(bytes: Uint8Array): Promise<void> {
     for (let at = 0; at < bytes.length;) {
-      at += await this.#stream.write(at === 0 ? bytes : bytes.subarray(at));
+      this.busySince = performance.now();
+      at += await this.#stream.write(bytes.subarray(at, at + PIECE));
     }
   }
 }

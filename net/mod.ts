@@ -10,6 +10,7 @@ export {
   meetServer,
   rememberServer,
 } from "./acquaintance.ts";
+export { AwakeTimer } from "./awake_timer.ts";
 export { Connection, type ConnectOptions, type RemoteContainer } from "./connection.ts";
 export { formatAddress, formatLink, parseLocatorUrl, type RemoteLocator } from "./locator.ts";
 export { type KnownServer, KnownServers } from "./known_servers.ts";

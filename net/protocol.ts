@@ -50,7 +50,7 @@ export type Op = typeof Op[keyof typeof Op];
 export const Direction = { request: 0, reply: 1, notification: 2 } as const;
 
 /** Kinds of a NOTIFY. */
-export const Notice = { leaseWanted: 1, changed: 2, shutdown: 3, fenced: 4 } as const;
+export const Notice = { leaseWanted: 1, changed: 2, shutdown: 3, fenced: 4, receiving: 5 } as const;
 
 /** Flags of LEASE. */
 export const LeaseFlag = { resume: 1, takeover: 2 } as const;

@@ -19,7 +19,7 @@ export interface ServerLimits {
   readonly connections: number;
   /** Time for TLS and HELLO, in seconds. */
   readonly handshakeSeconds: number;
-  /** Time without a frame, or with a reply that the client does not take, in seconds. */
+  /** Time without a byte, or with a piece of a reply that the client does not take, in seconds. */
   readonly idleSeconds: number;
   /** Credit window of a connection, in bytes. */
   readonly window: number;
@@ -46,6 +46,9 @@ export const DEFAULT_LIMITS: ServerLimits = {
   takeoverSeconds: 30,
   graceSeconds: 5,
 };
+
+/** How often within the idle time a client hears that its long frame is being received: 5 s, of 90 s. */
+const REASSURANCES = 18;
 
 /** How to serve. */
 export interface ServeOptions {
@@ -111,6 +114,7 @@ export class Server implements AsyncDisposable {
       window: limits.window,
       maxRequests: limits.requests,
       connectionBytes: limits.connectionBytes,
+      reassureSeconds: limits.idleSeconds / REASSURANCES,
       budget: new Budget(limits.totalBytes),
       container: (name) => {
         if (!isContainerName(name)) throw new StatusError("name", "Not a container name");
@@ -176,6 +180,7 @@ export class Server implements AsyncDisposable {
       const idle = now - connection.lastHeard > idleSeconds * 1000;
       const stuck = now - (connection.stuckSince ?? now) > idleSeconds * 1000;
       if (late || idle || stuck) connection.end();
+      else connection.reassure();
     }
   }
 

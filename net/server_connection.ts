@@ -42,6 +42,8 @@ export interface ServerState {
   readonly maxRequests: number;
   /** Bytes in flight of one connection at most. */
   readonly connectionBytes: number;
+  /** How often a client is told that a long frame of its is being received, in seconds. */
+  readonly reassureSeconds: number;
   /** Bytes in flight of all connections. */
   readonly budget: Budget;
   /** The container of that name, which need not exist. @throws {StatusError} "name" */
@@ -78,7 +80,10 @@ export class ServerConnection implements Party {
   #running = 0;
   #quiet: (() => void)[] = [];
   readonly openedAt = performance.now();
-  lastHeard = this.openedAt;
+  /** When it was last told that a long frame is on its way. */
+  #reassuredAt = this.openedAt;
+  /** When the last frame was complete. */
+  #frameAt = this.openedAt;
 
   constructor(conn: TlsStream, server: ServerState) {
     this.#conn = conn;
@@ -92,6 +97,11 @@ export class ServerConnection implements Party {
   /** Whether HELLO was answered. */
   get greeted(): boolean {
     return this.#role > 0;
+  }
+
+  /** When bytes came last, be they part of a frame only, as `performance.now()`. */
+  get lastHeard(): number {
+    return this.#reader.heardAt;
   }
 
   /** Since when a reply could not be sent, as `performance.now()`; undefined if none waits. */
@@ -110,7 +120,7 @@ export class ServerConnection implements Party {
       for (;;) {
         const frame = await this.#reader.next(admit);
         if (frame === undefined) break;
-        this.lastHeard = performance.now();
+        this.#frameAt = this.#reader.heardAt;
         if (frame.direction !== Direction.request) throw new ProtocolError("A client sends requests only");
         const held = admitted + await this.#admitReply(frame);
         admitted = 0;
@@ -169,6 +179,18 @@ export class ServerConnection implements Party {
     if (this.#toldChanged) return;
     this.#toldChanged = true;
     this.#notify(Notice.changed);
+  }
+
+  /**
+   * Tells a client whose long frame takes its time that it is being received: over a slow link nothing else is said
+   * meanwhile, and the client would take the connection for dead.
+   */
+  reassure(): void {
+    const { heardAt } = this.#reader;
+    const silent = heardAt - Math.max(this.#frameAt, this.#reassuredAt);
+    if (heardAt <= this.#frameAt || silent < this.#server.reassureSeconds * 1000) return;
+    this.#reassuredAt = heardAt;
+    this.#notify(Notice.receiving);
   }
 
   fenced(): void {

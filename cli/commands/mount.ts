@@ -66,6 +66,12 @@ export const mountCommand = () =>
     .option("--commit-interval <TIME>", "how long a change may wait for its commit; default 5s", duration)
     .option("--direct-io", "keep file contents out of the kernel's cache")
     .option("--cache-size <SIZE>", "memory for blocks of a container on a server; default 64M", byteSize)
+    .option("--timeout <TIME>", "how long a read waits for the server, then EIO; default 30s", duration)
+    .option(
+      "--outage <TIME>",
+      "how long the server may be away before what was written is given up; default 5m",
+      duration,
+    )
     .option("--noatime", "never move access times")
     .option("--log-file <FILE>", "append what there is to say to FILE")
     .option("--syslog", "send what there is to say to syslogd")
@@ -112,6 +118,7 @@ export const mountCommand = () =>
             const timer = setInterval(() => void remember(), REFRESH);
             try {
               await mounting.serve(volume, name);
+              await volume.end(); // what cannot be committed was accepted from programs: it is lost, whatever the reason
             } finally {
               clearInterval(timer);
             }
@@ -134,6 +141,8 @@ const WRITTEN: Readonly<Record<string, (value: never) => string>> = {
   umask: (mask: number) => mask.toString(8),
   idle: (seconds: number) => `${seconds}s`,
   commitInterval: (seconds: number) => `${seconds}s`,
+  timeout: (seconds: number) => `${seconds}s`,
+  outage: (seconds: number) => `${seconds}s`,
 };
 
 function childArguments(command: CommandUnknownOpts): string[] {

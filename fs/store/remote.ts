@@ -2,6 +2,7 @@
 import { CoverError } from "../../crypto/errors.ts";
 import { SEALED } from "../../crypto/sealer.ts";
 import {
+  AwakeTimer,
   CONNECT_SECONDS,
   type Connection,
   FieldReader,
@@ -30,6 +31,8 @@ export type { RemoteStoreOptions };
 
 /** How often in a row the server may fail an operation before the store is broken. */
 const MAX_FAULTS = 5;
+/** Bytes within a second or so that make a read wait on: more than replies to PING, less than a slow link brings. */
+const PROGRESS = 1024;
 /** Blocks of one write request: small enough that urgent requests find gaps. */
 const WRITE_RUN = 256;
 const REGION: Readonly<Record<HeaderRegion, 0 | 1>> = { key: 0, super: 1 };
@@ -87,7 +90,7 @@ export class RemoteStore implements BlockStore {
   #wasCut = false;
   /** This store itself ends its connection, which is nothing to tell a person. */
   #cutting = false;
-  #outage: ReturnType<typeof setTimeout> | undefined;
+  #outage: AwakeTimer | undefined;
   #pressed: { resolve: () => void; reject: (error: unknown) => void }[] = [];
 
   /** Use {@linkcode openRemoteStore}. */
@@ -209,28 +212,32 @@ export class RemoteStore implements BlockStore {
 
   /** Asks the server, on as many connections as it takes, for a bounded time. */
   async #ask(operation: Op, fields?: Uint8Array): Promise<Uint8Array> {
-    const deadline = performance.now() + this.#waitMilliseconds;
+    const { promise: late, reject } = Promise.withResolvers<never>();
+    late.catch(() => {}); // it may come when nobody waits any more
+    const arrived = () => this.#link.connection?.bytesRead ?? 0;
+    let before = arrived();
+    using timer = new AwakeTimer(
+      this.#waitMilliseconds,
+      () => reject(new CoverError("no-connection", "The server does not answer")),
+      () => {
+        const now = arrived(), progress = now - before >= PROGRESS;
+        if (progress || now < before) before = now;
+        return progress;
+      },
+    );
     for (;;) {
-      const connection = this.#link.connection ?? await this.#link.ready(deadline - performance.now());
+      const connection = this.#link.connection ?? await this.#link.ready(timer.left);
       try {
-        return await this.#beforeDeadline(connection.request(operation, fields), deadline);
+        return await Promise.race([connection.request(operation, fields), late]);
       } catch (error) {
         if (error instanceof StatusError && error.status !== "shutdown") {
           throw new FsError("EIO", `Cannot read from the server: ${error.message}`, { cause: error });
         }
-        if (performance.now() >= deadline || this.#closed) throw error;
+        if (timer.left === 0 || this.#closed) throw error;
         this.#link.drop(connection); // it is going down, if it has not ended already
         await connection.ended;
       }
     }
-  }
-
-  #beforeDeadline<T>(answer: Promise<T>, deadline: number): Promise<T> {
-    return new Promise((resolve, reject) => {
-      const late = () => reject(new CoverError("no-connection", "The server does not answer"));
-      const timer = setTimeout(late, Math.max(0, deadline - performance.now()));
-      answer.then(resolve, reject).finally(() => clearTimeout(timer));
-    });
   }
 
   // ---- writing ----
@@ -342,7 +349,7 @@ export class RemoteStore implements BlockStore {
     this.#inFlight.bytes -= entryBytes(entry);
     this.#inFlight.requests--;
     this.#log.answered(entry);
-    clearTimeout(this.#outage); // only now: a server that takes connections and drops them is away as well
+    this.#outage?.[Symbol.dispose](); // only now: a server that takes connections and drops them is away as well
     this.#outage = undefined;
     if (entry.operation === Op.flush) {
       this.#faults = 0;
@@ -413,13 +420,10 @@ export class RemoteStore implements BlockStore {
     if (this.#outage !== undefined || this.#failure !== undefined || !this.#writing || this.#closed) return;
     const seconds = this.#options.outageSeconds ?? 300;
     const cause = new CoverError("no-connection", "No connection to the server");
-    this.#outage = setTimeout(
-      () =>
-        this.#fail(
-          new Broken(`The server was away for ${seconds} s: what was not flushed is lost`, { cause }),
-        ),
-      seconds * 1000,
-    );
+    this.#outage = new AwakeTimer(seconds * 1000, () =>
+      this.#fail(
+        new Broken(`The server was away for ${seconds} s: what was not flushed is lost`, { cause }),
+      ));
   }
 
   #lost(error: CoverError): void {
@@ -438,7 +442,7 @@ export class RemoteStore implements BlockStore {
     }
     this.#writer = undefined;
     this.#link.disclaim();
-    clearTimeout(this.#outage);
+    this.#outage?.[Symbol.dispose]();
     this.#giveUp(failure);
   }
 
@@ -475,7 +479,7 @@ export class RemoteStore implements BlockStore {
   async close(): Promise<void> {
     if (!this.#closed) {
       this.#closed = true;
-      clearTimeout(this.#outage);
+      this.#outage?.[Symbol.dispose]();
       this.#failure ??= new Broken("The store is closed");
       await this.#link.close();
       this.#writer = undefined;

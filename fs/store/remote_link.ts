@@ -2,6 +2,7 @@
 import { CoverError } from "../../crypto/errors.ts";
 import {
   Access,
+  AwakeTimer,
   Connection,
   FieldReader,
   FieldWriter,
@@ -174,12 +175,12 @@ export class RemoteLink {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
     return new Promise((resolve, reject) => {
       const done = (result: Connection | CoverError) => {
-        clearTimeout(timer);
+        timer[Symbol.dispose]();
         this.#waiting.delete(done);
         if (result instanceof Connection) resolve(result);
         else reject(result);
       };
-      const timer = setTimeout(() => done(this.#unreachable()), Math.max(0, milliseconds));
+      const timer = new AwakeTimer(milliseconds, () => done(this.#unreachable()));
       this.#waiting.add(done);
     });
   }

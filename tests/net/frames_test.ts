@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { buildFrame, type ByteStream, FrameReader } from "../../net/frames.ts";
+import { buildFrame, type ByteStream, FrameReader, FrameWriter } from "../../net/frames.ts";
 import { Op, ProtocolError } from "../../net/protocol.ts";
 
 /** A stream of these bytes, which then ends. */
@@ -45,4 +45,24 @@ Deno.test("a stream that ends between frames ends them; one that ends within a f
     const cut = new FrameReader(streamOf(frame.subarray(0, length)), 100);
     await assert.rejects(cut.next(), ProtocolError, `${length} bytes`);
   }
+});
+
+Deno.test("a long frame is written in pieces, and a peer that takes them is not stuck", async () => {
+  const pieces: { length: number; since: number }[] = [];
+  const stream: ByteStream = {
+    read: () => Promise.resolve(null),
+    write: async (bytes) => {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      pieces.push({ length: bytes.length, since: writer.busySince! });
+      return bytes.length;
+    },
+  };
+  const writer = new FrameWriter(stream, (error) => assert.fail(String(error)));
+  const frame = buildFrame(HEAD, new Uint8Array(1 << 20));
+  writer.send([frame]);
+  await writer.idle();
+  assert.equal(pieces.reduce((sum, { length }) => sum + length, 0), frame.length);
+  assert(pieces.length >= 4, "in pieces");
+  assert(pieces.every(({ since }, i) => i === 0 || since > pieces[i - 1]!.since), "each begins its own time");
+  assert.equal(writer.busySince, undefined);
 });

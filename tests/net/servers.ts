@@ -12,6 +12,8 @@ import {
 } from "../../net/mod.ts";
 import type { BackingRoot } from "../../net/root.ts";
 
+export { Relay } from "./relay.ts";
+
 export const BLOCK_BYTES = 4128;
 export const HOST = "127.0.0.1";
 
@@ -109,80 +111,6 @@ export function hookedRoot(hook: DiskHook): (root: BackingRoot) => BackingRoot {
     remove: (name) => root.remove(name),
     close: () => root.close(),
   });
-}
-
-/** A TCP relay to a server that can be cut, so that a client loses its connection and the server lives. */
-export class Relay implements AsyncDisposable {
-  readonly port: number;
-  readonly #listener: Deno.Listener;
-  readonly #target: number;
-  readonly #open = new Set<Deno.Conn>();
-  readonly #running = new Set<Promise<void>>();
-  /** While true, new connections are closed at once. */
-  down = false;
-  connections = 0;
-
-  constructor(target: number) {
-    this.#target = target;
-    this.#listener = Deno.listen({ hostname: HOST, port: 0 });
-    this.port = (this.#listener.addr as Deno.NetAddr).port;
-    this.#track(this.#accept());
-  }
-
-  #track(work: Promise<void>): void {
-    const tracked = work.catch(() => {}).finally(() => this.#running.delete(tracked));
-    this.#running.add(tracked);
-  }
-
-  async #accept(): Promise<void> {
-    for await (const client of this.#listener) {
-      this.connections++;
-      if (this.down) client.close();
-      else this.#track(this.#relay(client));
-    }
-  }
-
-  async #relay(client: Deno.Conn): Promise<void> {
-    const server = await Deno.connect({ hostname: HOST, port: this.#target });
-    this.#open.add(client).add(server);
-    await Promise.all([pump(client, server), pump(server, client)]);
-    this.#open.delete(client);
-    this.#open.delete(server);
-  }
-
-  /** Cuts every connection there is. */
-  cut(): void {
-    for (const conn of this.#open) closeQuietly(conn);
-    this.#open.clear();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#listener.close();
-    this.cut();
-    while (this.#running.size > 0) await Promise.all(this.#running);
-  }
-}
-
-async function pump(from: Deno.Conn, to: Deno.Conn): Promise<void> {
-  const buffer = new Uint8Array(65536);
-  try {
-    for (let count = await from.read(buffer); count !== null; count = await from.read(buffer)) {
-      for (let at = 0; at < count;) at += await to.write(buffer.subarray(at, count));
-    }
-  } catch {
-    // cut
-  } finally {
-    closeQuietly(from);
-    closeQuietly(to);
-  }
-}
-
-function closeQuietly(conn: Deno.Conn): void {
-  try {
-    conn.close();
-  } catch {
-    // closed already
-  }
 }
 
 /** A promise and its ends. */
