@@ -37,6 +37,8 @@ export class Committer {
   #gate: { closed: Promise<void>; open: () => void } | undefined;
   #failure: unknown;
   #ended = false;
+  /** Files with new data in the commit that is being made. */
+  #underway: readonly Ino[] = [];
   /** Called when a commit is durable. */
   onDurable: (() => void) | undefined;
 
@@ -55,6 +57,12 @@ export class Committer {
   /** Why nothing can be committed any more. */
   get failure(): unknown {
     return this.#failure;
+  }
+
+  /** Whether new data of the file will never be durable, as nothing can be committed any more. */
+  lost(ino: Ino): boolean {
+    if (this.#failure === undefined) return false;
+    return this.#dirty.file(ino) !== undefined || this.#log.files.has(ino) || this.#underway.includes(ino);
   }
 
   /** Data could not be written: nothing is committed any more, and the next fsync or close says so. */
@@ -147,10 +155,12 @@ export class Committer {
       }
       if (this.#log.empty) return;
       const unflushed = this.#dirty.unflushed();
+      this.#underway = [...this.#log.files];
       const payload = this.#log.freeze(this.#container.tables, (ino) => this.#dirty.recordedSize(ino));
       const commit = this.#container.freeze(), dead = this.#dead;
       this.#dead = [];
       await this.#container.append(commit, payload, unflushed);
+      this.#underway = [];
       for (const ino of dead) this.#container.tables.inodes.release(ino);
       this.onDurable?.();
     } finally {

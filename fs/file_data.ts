@@ -170,9 +170,9 @@ export class FileData {
 
   /** A handle was closed. @throws {FsError} EIO if the file's data could not be written */
   closed(ino: Ino): void {
-    const { committer, dirty } = this.#state;
+    const { committer } = this.#state;
     if (this.#emptied.delete(ino)) committer.must(ino);
-    if (committer.failure !== undefined && dirty.file(ino)) {
+    if (committer.lost(ino)) {
       throw new FsError("EIO", "Data could not be written", { cause: committer.failure });
     }
   }

@@ -6,12 +6,6 @@ import type { BackingRoot, ContainerRecord } from "./root.ts";
 /** Bytes of zeros that RESERVE writes at a time. */
 const ZEROS = new Uint8Array(256 * WIRE_BLOCK);
 
-/**
- * Bytes of the medium that containers leave to the server: each grant writes a record, and without one a full
- * container could not be opened to delete from it.
- */
-const RECORDS_ROOM = 256 << 10;
-
 /** A connection as its container sees it. */
 export interface Party {
   /** When a frame came last, as `performance.now()`. */
@@ -299,12 +293,7 @@ export class ServedContainer {
 
   /** Blocks that the medium has left. */
   async freeBlocks(): Promise<number> {
-    return Math.min(NO_QUOTA, Math.floor(await this.#room() / WIRE_BLOCK));
-  }
-
-  /** Bytes by which the container may grow. */
-  async #room(): Promise<number> {
-    return Math.max(0, await this.#open().free() - RECORDS_ROOM);
+    return Math.min(NO_QUOTA, Math.floor(await this.#open().free() / WIRE_BLOCK));
   }
 
   write(fence: number, position: number, bytes: Uint8Array): Promise<void> {
@@ -332,7 +321,7 @@ export class ServedContainer {
       if (blocks > this.quota) throw this.#overQuota();
       const before = await backing.size();
       const end = blockOffset(blocks);
-      if (end - before > await this.#room()) throw new StatusError("noSpace", "The server's disk is full");
+      if (end - before > await backing.free()) throw new StatusError("noSpace", "The server's disk is full");
       try {
         for (let at = before; at < end && fence === this.#fence; at += ZEROS.length) {
           await backing.write(at, ZEROS.subarray(0, Math.min(ZEROS.length, end - at)));

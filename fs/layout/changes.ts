@@ -21,6 +21,12 @@ export const XATTR_MAX = 65536;
 export class ChangeLog {
   readonly #changes = new ByteWriter(4096);
   readonly #inodes = new Set<Ino>();
+  readonly #data = new Set<Ino>();
+
+  /** Files that got new data. */
+  get files(): ReadonlySet<Ino> {
+    return this.#data;
+  }
 
   /** About how many bytes a record of all this would have. */
   get size(): number {
@@ -39,6 +45,7 @@ export class ChangeLog {
   /** The inode is gone with its extents, target and extended attributes. */
   removeInode(ino: Ino, generation: number): void {
     this.#inodes.delete(ino);
+    this.#data.delete(ino);
     this.#op(INODE_REMOVE, ino);
     this.#changes.varint(generation);
   }
@@ -73,6 +80,7 @@ export class ChangeLog {
 
   extent(ino: Ino, offset: FileOffset, length: number, position: Position, birth: CommitNumber): void {
     this.#op(EXTENT, ino);
+    this.#data.add(ino);
     this.#changes.varint(offset / 4096);
     this.#changes.varint(length);
     this.#changes.varint(position);
@@ -120,6 +128,7 @@ export class ChangeLog {
     }
     out.raw(this.#changes.view());
     this.#inodes.clear();
+    this.#data.clear();
     this.#changes.clear();
     return out.take();
   }

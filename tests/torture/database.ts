@@ -1,5 +1,6 @@
 /** sqlite, one row a transaction: every transaction that was acknowledged must be there, in a sound database. */
 import assert from "node:assert/strict";
+import { statfs } from "node:fs/promises";
 import { must } from "./commands.ts";
 import type { Load, LoadOptions } from "./load.ts";
 
@@ -41,8 +42,10 @@ export class Database implements Load {
     await using shell = new Shell(`${directory}/db`);
     await shell.ask(`${MODES[this.#mode]}`);
     while (!signal.aborted) {
-      const n = this.#begun = this.#committed + 1, length = random(3000);
+      const n = this.#begun = this.#committed + 1, length = 1 + random(3000); // randomblob(0) has one byte
       await shell.ask(`INSERT INTO t VALUES(${n}, hex(randomblob(${length})), ${2 * length});`);
+      // A directory that sqlite cannot open counts as synced for it. So where the mount has died, nobody knows.
+      await statfs(directory);
       this.#committed = n;
       this.acknowledged++;
     }

@@ -1,6 +1,6 @@
 /** One file that is written, cut and extended anywhere (as fsx does), with every acknowledged fsync kept in mind. */
 import assert from "node:assert/strict";
-import { type FileHandle, open, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import type { Load, LoadOptions } from "./load.ts";
 
 const NAME = "file";
@@ -12,7 +12,8 @@ const PAGE = 4096;
 const GAP = 12;
 
 /**
- * A random writer. After a crash each page of the file is that of one of the file's states since the last acknowledged
+ * A random writer. It uses `Deno.FsFile`, as the file handles of node:fs write and sync on the thread that called
+ * (Deno 2.9.6): one that waits for a server would keep the server from being started again. After a crash each page of the file is that of one of the file's states since the last acknowledged
  * fsync, and so is its size, or it lies between two of them (docs/testing.md, "Crashes").
  */
 export class RandomWriter implements Load {
@@ -22,23 +23,23 @@ export class RandomWriter implements Load {
   #states: Uint8Array[] = [new Uint8Array(0)];
 
   async prepare(directory: string): Promise<void> {
-    await using file = await open(`${directory}/${NAME}`, "w");
+    using file = await Deno.create(`${directory}/${NAME}`);
     await file.sync();
     await syncDirectory(directory);
   }
 
   async run({ directory, random, signal }: LoadOptions): Promise<void> {
-    await using file = await open(`${directory}/${NAME}`, "r+");
+    using file = await Deno.open(`${directory}/${NAME}`, { read: true, write: true });
     while (!signal.aborted) {
       for (let i = random(GAP); i >= 0 && !signal.aborted; i--) await this.#change(file, random);
-      await (random(2) === 0 ? file.sync() : file.datasync());
+      await (random(2) === 0 ? file.sync() : file.syncData());
       this.#states = this.#states.slice(-1);
       this.acknowledged++;
     }
   }
 
   /** The state is noted before the change is begun: a crash may come in between, or in the midst of it. */
-  async #change(file: FileHandle, random: LoadOptions["random"]): Promise<void> {
+  async #change(file: Deno.FsFile, random: LoadOptions["random"]): Promise<void> {
     const before = this.#states.at(-1)!;
     if (random(8) === 0) {
       const size = random(LONGEST), after = new Uint8Array(size);
@@ -52,9 +53,8 @@ export class RandomWriter implements Load {
     after.set(before);
     after.set(bytes, offset);
     this.#states.push(after);
-    for (let at = 0; at < length;) {
-      at += (await file.write(bytes, at, length - at, offset + at)).bytesWritten;
-    }
+    await file.seek(offset, Deno.SeekMode.Start);
+    for (let at = 0; at < length;) at += await file.write(bytes.subarray(at));
   }
 
   async verify(directory: string): Promise<void> {
@@ -80,6 +80,6 @@ function isPage(page: Uint8Array, state: Uint8Array): boolean {
 
 /** Makes a directory's entries durable. */
 export async function syncDirectory(directory: string): Promise<void> {
-  await using handle = await open(directory, "r");
+  using handle = await Deno.open(directory);
   await handle.sync();
 }

@@ -1,6 +1,6 @@
 /** git commits: those that returned and were synced must be there, in a sound repository. */
 import assert from "node:assert/strict";
-import { readdir, rm, writeFile } from "node:fs/promises";
+import { readdir, rm } from "node:fs/promises";
 import { must, run } from "./commands.ts";
 import type { Load, LoadOptions } from "./load.ts";
 import { syncDirectory } from "./random_writer.ts";
@@ -22,7 +22,7 @@ export class Repository implements Load {
   async run({ directory, random, signal }: LoadOptions): Promise<void> {
     for (let i = 0; !signal.aborted; i++) {
       const text = `${random(1 << 30)}\n`.repeat(random(2000));
-      await writeFile(`${directory}/file ${random(FILES)}`, text);
+      await Deno.writeTextFile(`${directory}/file ${random(FILES)}`, text);
       await this.#commit(directory, `commit ${i}`);
       this.acknowledged++;
     }
