@@ -71,7 +71,7 @@ export class Replacer implements Load {
           `${owner}: its temporary file of ${rest.length} bytes is the beginning of none`,
         );
       }
-      file.durable = version;
+      file.durable = file.renamed = version; // a rename that was under way is not going to come
     }
   }
 }
