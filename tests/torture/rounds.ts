@@ -10,8 +10,8 @@ import { RandomWriter, syncDirectory } from "./random_writer.ts";
 import { Replacer } from "./replacer.ts";
 import { Repository } from "./repository.ts";
 
-/** How long a load is killed after its beginning: at least, and how much more at most, in ms. */
-const LOADED = 200, LOADED_MORE = 2500;
+/** How long a load is killed after its beginning at least, and at most unless said otherwise, in ms. */
+const LOADED = 200, LOADED_MOST = 2500;
 /** How long a server stays away at most, in ms. */
 const AWAY = 1500;
 /** How long a load may take to end once it is told so, in ms. */
@@ -67,7 +67,7 @@ class Subject implements AsyncDisposable {
   }
 
   /** One round. A container that was found damaged is good for no other. */
-  async round(victim: Victim, random: (limit: number) => number): Promise<number> {
+  async round(victim: Victim, random: (limit: number) => number, longest: number): Promise<number> {
     const mount = this.#mount ??= await this.#remount();
     await this.#prepare();
     const before = this.#acknowledged, stop = new AbortController();
@@ -79,7 +79,7 @@ class Subject implements AsyncDisposable {
       })
         .then(() => undefined, (error) => new Error(`${load.name}: ${error.message}`, { cause: error }))
     );
-    await moment(LOADED + random(LOADED_MORE));
+    await moment(LOADED + random(longest - LOADED));
     if (victim !== "server") {
       await Promise.all([mount.program.kill(), victim === "both" && this.server!.kill()]);
     } else {
@@ -140,15 +140,16 @@ class Subject implements AsyncDisposable {
 /**
  * Runs rounds, in one container on a server and one in a file.
  *
- * @param options `seed`: for what is done and when; `rounds`: how many; `told`: called after each
+ * @param options `seed`: for what is done and when; `rounds`: how many; `longest`: how long a load is left alone at most, in ms; `told`: called after each
  * @returns how many passed and how many failed
  */
 export async function torture(options: {
   readonly rounds: number;
   readonly seed: number;
+  readonly longest?: number;
   readonly told?: (round: Round) => void;
 }): Promise<{ passed: number; failed: number }> {
-  const { rounds, seed, told } = options, counts = { passed: 0, failed: 0 };
+  const { rounds, seed, longest = LOADED_MOST, told } = options, counts = { passed: 0, failed: 0 };
   for (let number = 1; number <= rounds;) {
     await using place = await Workplace.make();
     await mkdir(place.path("served"));
@@ -162,7 +163,7 @@ export async function torture(options: {
       const victim = victims[random(victims.length)]!;
       let acknowledged = 0;
       try {
-        acknowledged = await subject.round(victim, random);
+        acknowledged = await subject.round(victim, random, longest);
         counts.passed++;
       } catch (error) {
         failure = error; // the next round begins with other containers

@@ -12,6 +12,7 @@ Deno.test(`ten rounds of killing mounts and servers under load lose nothing (see
   const { passed } = await torture({
     rounds: 10,
     seed,
+    longest: 1000,
     told: ({ number, victim, failure }) => {
       if (failure !== undefined) failures.push(`round ${number}, ${victim}: ${failure}`);
     },
