@@ -1,5 +1,6 @@
 /** What a container may look like after a crash: made from a recording, for any moment of it. */
 import { blockOffset, HEADER_AT } from "./byte_layout.ts";
+import { Medium } from "./medium.ts";
 import type { Recording, StoreEvent } from "./recording.ts";
 
 /**
@@ -7,9 +8,14 @@ import type { Recording, StoreEvent } from "./recording.ts";
  * - `kept`: all are there;
  * - `dropped`: none is;
  * - `torn`: in order up to one that was cut at a sector; nothing of those behind it;
- * - `reordered`: each by itself is there, is not, or is there in some of its sectors.
+ * - `reordered`: each by itself is there, is not, or is there in some of its sectors;
+ * - `subset`: each by itself is there or is not: as the bits of the seed say where at most {@linkcode EXHAUSTIVE}
+ *   changes are pending, of which then all subsets are made.
  */
-export type CrashMode = "kept" | "dropped" | "torn" | "reordered";
+export type CrashMode = "kept" | "dropped" | "torn" | "reordered" | "subset";
+
+/** Up to how many pending changes every subset of them is made. */
+export const EXHAUSTIVE = 10;
 
 /**
  * What a sector holds in which a write was interrupted: the old or the new bytes (`none`), garbage where the write
@@ -32,20 +38,20 @@ export interface CrashPoint {
 /** A container after a crash. */
 export interface CrashImage extends CrashPoint {
   /** The container's bytes, as they lie in a file. The caller's own. */
-  readonly bytes: Uint8Array;
+  readonly medium: Medium;
 }
 
 /** Which crashes to make. */
 export interface CrashOptions {
   /** Changes what is drawn; default 1. */
   readonly seed?: number;
-  /** Default: all. */
+  /** Default: all but `subset`. */
   readonly modes?: readonly CrashMode[];
   /** Default: both. */
   readonly sectors?: readonly (512 | 4096)[];
   /** Default: `none` and `own`. */
   readonly garbage?: readonly Garbage[];
-  /** Images at each moment for each mode that draws; default 1. */
+  /** Images at each moment for each mode that draws, as `subset` does of many changes; default 1. */
   readonly variants?: number;
   /** Moments between which a crash may be, in numbers of events; default: all. */
   readonly from?: number;
@@ -71,61 +77,17 @@ function mix(...numbers: number[]): number {
   return hash >>> 0;
 }
 
-/** A file's bytes, growing; what was cut off reads as zeros when it grows again. */
-class Medium {
-  #bytes: Uint8Array;
-  length: number;
-
-  /** @param bytes the medium's own from now on */
-  constructor(bytes: Uint8Array) {
-    this.#bytes = bytes;
-    this.length = bytes.length;
-  }
-
-  write(offset: number, bytes: Uint8Array): void {
-    this.grow(offset + bytes.length);
-    this.#bytes.set(bytes, offset);
-  }
-
-  grow(length: number): void {
-    if (length > this.#bytes.length) {
-      const larger = new Uint8Array(Math.max(length, 2 * this.#bytes.length));
-      larger.set(this.#bytes.subarray(0, this.length));
-      this.#bytes = larger;
-    }
-    this.length = Math.max(this.length, length);
-  }
-
-  cut(length: number): void {
-    if (length >= this.length) return;
-    this.#bytes.fill(0, length, this.length);
-    this.length = length;
-  }
-
-  garble(from: number, to: number, random: () => number): void {
-    for (let i = from; i < Math.min(to, this.length); i++) this.#bytes[i] = random() * 256;
-  }
-
-  get bytes(): Uint8Array {
-    return this.#bytes.subarray(0, this.length);
-  }
-
-  apply(event: StoreEvent, random: () => number): void {
-    switch (event.kind) {
-      case "write":
-      case "header":
-        return this.write(offsetOf(event), event.bytes);
-      case "discard":
-        return this.garble(
-          blockOffset(event.position),
-          blockOffset(event.position + event.count),
-          random,
-        );
-      case "truncate":
-        return this.cut(blockOffset(event.blocks));
-      case "reserve":
-        return this.grow(blockOffset(event.blocks));
-    }
+function apply(medium: Medium, event: StoreEvent, random: () => number): void {
+  switch (event.kind) {
+    case "write":
+    case "header":
+      return medium.write(offsetOf(event), event.bytes);
+    case "discard":
+      return medium.garble(blockOffset(event.position), blockOffset(event.position + event.count), random);
+    case "truncate":
+      return medium.cut(blockOffset(event.blocks));
+    case "reserve":
+      return medium.grow(blockOffset(event.blocks));
   }
 }
 
@@ -157,19 +119,36 @@ function tear(
   }
 }
 
-/** Applies to a durable state what became of the events that no flush covers. */
-function crash(medium: Medium, pending: readonly StoreEvent[], point: CrashPoint): void {
+/** A change that no acknowledged flush covers, with its number among the events. */
+interface Pending {
+  readonly number: number;
+  readonly event: StoreEvent;
+}
+
+/** Applies a change. What is garbage then depends on nothing but the event's number. */
+function applyWhole(medium: Medium, { number, event }: Pending): void {
+  apply(medium, event, generator(mix(number)));
+}
+
+/** Applies to a durable state what became of the changes that no flush covers. */
+function crash(medium: Medium, pending: readonly Pending[], point: CrashPoint): void {
   const random = generator(point.seed);
   if (point.mode === "dropped") return;
+  if (point.mode === "subset") {
+    const named = (i: number) => pending.length <= EXHAUSTIVE ? (point.seed >>> i & 1) === 1 : random() < 0.5;
+    for (const [i, one] of pending.entries()) if (named(i)) applyWhole(medium, one);
+    return;
+  }
   const stop = Math.floor(random() * pending.length);
-  for (const [i, event] of pending.entries()) {
-    if (point.mode === "kept" || (point.mode === "torn" && i < stop)) medium.apply(event, random);
+  for (const [i, one] of pending.entries()) {
+    const { event } = one;
+    if (point.mode === "kept" || (point.mode === "torn" && i < stop)) applyWhole(medium, one);
     else if (point.mode === "torn") {
       if ("bytes" in event) tear(medium, event, point, { random, inOrder: true });
       return;
     } else {
       const fate = random();
-      if (fate < 0.4) medium.apply(event, random);
+      if (fate < 0.4) applyWhole(medium, one);
       else if (fate < 0.7 && "bytes" in event) tear(medium, event, point, { random, inOrder: false });
     }
   }
@@ -187,22 +166,23 @@ function durableEvents(recording: Recording, events: number): number {
 }
 
 /** The changes that were made and that no flush covers. */
-function pendingOf({ events }: Recording, durable: number, to: number): StoreEvent[] {
+function pendingOf({ events }: Recording, durable: number, to: number): Pending[] {
   return events.slice(durable, to)
-    .filter(({ kind }) => kind !== "flush-begin" && kind !== "flush-acknowledged");
+    .map((event, i) => ({ event, number: durable + i }))
+    .filter(({ event: { kind } }) => kind !== "flush-begin" && kind !== "flush-acknowledged");
 }
 
 /** Makes the bytes of one crash: for looking again at what {@linkcode crashImages} found. */
 export function crashImage(recording: Recording, point: CrashPoint): CrashImage {
-  const medium = new Medium(recording.initial.slice()), durable = durableEvents(recording, point.events);
+  const medium = Medium.fromBytes(recording.initial), durable = durableEvents(recording, point.events);
   advance(medium, recording.events, 0, durable);
   crash(medium, pendingOf(recording, durable, point.events), point);
-  return { ...point, bytes: medium.bytes };
+  return { ...point, medium };
 }
 
-/** Applies durable events. What is garbage there depends on nothing but the event's number. */
+/** Applies durable events. */
 function advance(medium: Medium, events: readonly StoreEvent[], from: number, to: number): void {
-  for (let i = from; i < to; i++) medium.apply(events[i]!, generator(mix(i)));
+  for (let number = from; number < to; number++) applyWhole(medium, { number, event: events[number]! });
 }
 
 /**
@@ -213,7 +193,7 @@ export function* crashImages(recording: Recording, options: CrashOptions = {}): 
   const { seed = 1, modes = ["kept", "dropped", "torn", "reordered"], variants = 1, share = 1 } = options;
   const sectors = options.sectors ?? [512, 4096], garbages = options.garbage ?? ["none", "own"];
   const { events } = recording, to = Math.min(options.to ?? events.length, events.length);
-  const base = new Medium(recording.initial.slice()), begun = new Map<number, number>();
+  const base = Medium.fromBytes(recording.initial), begun = new Map<number, number>();
   const chance = generator(seed);
   let durable = 0, fresh = true;
   for (let count = 0; count <= to; count++) {
@@ -225,25 +205,44 @@ export function* crashImages(recording: Recording, options: CrashOptions = {}): 
     if (count < (options.from ?? 0) || event?.kind === "flush-begin") continue;
     if (chance() >= share && event?.kind !== "flush-acknowledged") continue;
     const pending = pendingOf(recording, durable, count);
+    const image = (
+      mode: CrashMode,
+      seed: number,
+      by: { sector: 512 | 4096; garbage: Garbage },
+    ): CrashImage => {
+      const point: CrashPoint = { events: count, mode, seed, ...by }, medium = base.fork();
+      crash(medium, pending, point);
+      return { ...point, medium };
+    };
     for (const [m, mode] of modes.entries()) {
-      const drawn = mode === "torn" || mode === "reordered";
+      const drawn = mode === "torn" || mode === "reordered" ||
+        (mode === "subset" && pending.length > EXHAUSTIVE);
+      if (mode === "subset" && !drawn) {
+        for (const subset of subsets(pending.length, endsWithFlush(events, count, to))) {
+          yield image(mode, subset, { sector: 512, garbage: "none" });
+        }
+        continue;
+      }
       if (drawn && pending.length === 0) continue;
       if (mode === "dropped" && (!fresh || (pending.length === 0 && modes.includes("kept")))) continue;
       for (let variant = 0; variant < (drawn ? variants : 1); variant++) {
         const random = generator(mix(seed, count, m, variant));
         const pick = <T>(list: readonly T[]) => list[Math.floor(random() * list.length)]!;
-        const point: CrashPoint = {
-          events: count,
-          mode,
-          seed: mix(seed, count, m, variant, 1),
-          sector: pick(sectors),
-          garbage: pick(garbages),
-        };
-        const medium = new Medium(base.bytes.slice());
-        crash(medium, pending, point);
-        yield { ...point, bytes: medium.bytes };
+        const sector = pick(sectors), garbage = pick(garbages);
+        yield image(mode, mix(seed, count, m, variant, 1), { sector, garbage });
       }
     }
     fresh = false;
   }
+}
+
+/** Tells whether the same changes are pending still, and no others, when the next flush is acknowledged. */
+function endsWithFlush(events: readonly StoreEvent[], count: number, to: number): boolean {
+  const next = events.slice(count, to).find(({ kind }) => kind !== "flush-begin");
+  return next === undefined || next.kind === "flush-acknowledged";
+}
+
+/** Subsets of so many changes, as bits; those without the last one were there a moment ago, unless `all` are due. */
+function* subsets(changes: number, all: boolean): Generator<number> {
+  for (let subset = all ? 0 : 2 ** changes >> 1; subset < 2 ** changes; subset++) yield subset;
 }

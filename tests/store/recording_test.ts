@@ -1,5 +1,11 @@
 import assert from "node:assert/strict";
-import { type CrashImage, crashImage, crashImages, type CrashMode } from "../../fs/block/crash.ts";
+import {
+  type CrashImage,
+  crashImage,
+  crashImages,
+  type CrashMode,
+  EXHAUSTIVE,
+} from "../../fs/block/crash.ts";
 import { RecordingStore } from "../../fs/block/recording.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import { sealedBlocks, storeSuite } from "./conformance.ts";
@@ -13,8 +19,9 @@ storeSuite("recording", ({ quota }) => {
 }, { persistent: false, runs: 10 });
 
 const BLOCK0 = 131072, SEALED = 4128;
-const blockOf = ({ bytes }: CrashImage, position: number) =>
-  bytes.subarray(BLOCK0 + position * SEALED, BLOCK0 + (position + 1) * SEALED);
+const bytesOf = ({ medium }: CrashImage) => medium.toBytes();
+const blockOf = (image: CrashImage, position: number) =>
+  bytesOf(image).subarray(BLOCK0 + position * SEALED, BLOCK0 + (position + 1) * SEALED);
 const same = (a: Uint8Array, b: Uint8Array) => a.length === b.length && a.every((byte, i) => byte === b[i]);
 
 Deno.test("everything is recorded in the order of the calls, with copies of the bytes", strict, async () => {
@@ -94,7 +101,7 @@ Deno.test("a kept image is what the store held at that moment, of every moment",
       if (event.kind === "header") await again.writeHeader(event.region, event.copy, event.bytes);
     }
     const blocks = again.toBytes();
-    assert(same(image.bytes, blocks.subarray(0, image.bytes.length)), `after ${image.events} events`);
+    assert(same(bytesOf(image), blocks.subarray(0, image.medium.length)), `after ${image.events} events`);
   }
   assert.equal(at, recording.events.length);
 });
@@ -115,11 +122,11 @@ Deno.test("what an acknowledged flush covers is in every image", strict, async (
         );
       }
     }
-    if (acknowledged(image.events, 2)) assert.equal(image.bytes[4096 + 4127], 1);
+    if (acknowledged(image.events, 2)) assert.equal(bytesOf(image)[4096 + 4127], 1);
     if (acknowledged(image.events, 3)) {
       assert(same(blockOf(image, 9), sealedBlocks(2, 3).subarray(0, SEALED)));
     }
-    if (acknowledged(image.events, 4)) assert.equal(image.bytes[69632], 2);
+    if (acknowledged(image.events, 4)) assert.equal(bytesOf(image)[69632], 2);
   }
   // "dropped" is what "kept" was when the flush was acknowledged.
   for (const mode of ["kept", "torn", "reordered"] as const) {
@@ -135,18 +142,19 @@ Deno.test("a write during a flush is not covered by it", strict, async () => {
   await flushed;
   const images = [...crashImages(store, { from: store.events.length, modes: ["dropped"] })];
   assert.equal(images.length, 1);
-  assert.equal(images[0]!.bytes.length, BLOCK0 + SEALED);
+  assert.equal(images[0]!.medium.length, BLOCK0 + SEALED);
 });
 
 Deno.test("the same numbers make the same image again", strict, async () => {
   const recording = await recordCommits();
   const images = [...crashImages(recording, { variants: 3, seed: 9, garbage: ["none", "own", "sector"] })];
   for (const image of images) {
-    const { bytes, ...point } = image;
-    assert(same(crashImage(recording, point).bytes, bytes), JSON.stringify(point));
+    const { medium, ...point } = image, again = crashImage(recording, point);
+    assert(same(bytesOf(again), bytesOf(image)), JSON.stringify(point));
+    assert.equal(again.medium.hash(), medium.hash());
   }
   const others = [...crashImages(recording, { variants: 3, seed: 10 })];
-  assert(others.some((image, i) => images[i] && !same(image.bytes, images[i].bytes)));
+  assert(others.some((image, i) => images[i] && !same(bytesOf(image), bytesOf(images[i]))));
 });
 
 for (const sector of [512, 4096] as const) {
@@ -159,22 +167,23 @@ for (const sector of [512, 4096] as const) {
     const cuts = new Set<number>();
     const options = { sectors: [sector], garbage: ["none" as const], variants: 40, from: 1 };
     for (const image of crashImages(recording, { ...options, modes: ["torn"] })) {
+      const bytes = bytesOf(image);
       let cut = BLOCK0 + 3 * SEALED;
-      while (image.bytes[cut] === after[cut] && cut < BLOCK0 + 8 * SEALED) cut++;
+      while (bytes[cut] === after[cut] && cut < BLOCK0 + 8 * SEALED) cut++;
       // The next byte may be the same before and after, by chance.
       while (cut % sector !== 0 && before[cut - 1] === after[cut - 1]) cut--;
       assert(cut % sector === 0 || cut === BLOCK0 + 3 * SEALED, `cut at ${cut}`);
-      assert(same(image.bytes.subarray(cut), before.subarray(cut)), "old behind the cut");
+      assert(same(bytes.subarray(cut), before.subarray(cut)), "old behind the cut");
       cuts.add(cut);
     }
     assert(cuts.size > 2, `${cuts.size} different cuts`);
     let mixed = false;
     for (const image of crashImages(recording, { ...options, modes: ["reordered"] })) {
-      const changed: boolean[] = [];
+      const changed: boolean[] = [], bytes = bytesOf(image);
       for (let at = Math.floor((BLOCK0 + 3 * SEALED) / sector); at * sector < BLOCK0 + 8 * SEALED; at++) {
         const part = (bytes: Uint8Array) => bytes.subarray(at * sector, (at + 1) * sector);
-        const isNew = same(part(image.bytes), part(after));
-        assert(isNew || same(part(image.bytes), part(before)), "each sector is old or new");
+        const isNew = same(part(bytes), part(after));
+        assert(isNew || same(part(bytes), part(before)), "each sector is old or new");
         changed.push(isNew);
       }
       mixed ||= changed.indexOf(false) >= 0 && changed.lastIndexOf(true) > changed.indexOf(false);
@@ -214,7 +223,44 @@ Deno.test("room that was made and what was cut off may be there or not", strict,
   await store.truncate(2);
   const lengths = new Set<number>();
   for (const image of crashImages(store, { from: store.events.length, variants: 30 })) {
-    lengths.add((image.bytes.length - BLOCK0) / SEALED);
+    lengths.add((image.medium.length - BLOCK0) / SEALED);
   }
   assert.deepEqual([...lengths].sort((a, b) => a - b), [2, 4, 10]);
+});
+
+Deno.test(
+  "every subset of what is pending is made once, and again when a flush is about to be acknowledged",
+  strict,
+  async () => {
+    const store = new RecordingStore(new RamStore());
+    for (let position = 0; position < 5; position++) await store.write(position, sealedBlocks(1, position));
+    await store.flush();
+    const seen = new Map<string, number>(),
+      flush = store.events.findIndex(({ kind }) => kind === "flush-begin");
+    for (const image of crashImages(store, { modes: ["subset"], to: flush })) {
+      const there = [0, 1, 2, 3, 4].filter((position) => {
+        const block = blockOf(image, position);
+        if (block.every((byte) => byte === 0)) return false;
+        assert(same(block, sealedBlocks(1, position)));
+        return true;
+      });
+      seen.set(there.join(), (seen.get(there.join()) ?? 0) + 1);
+    }
+    assert.equal(seen.size, 2 ** 5);
+    // Those without the last write were possible before it, and still are.
+    assert.deepEqual([...seen].filter(([there, times]) => times !== (there.includes("4") ? 1 : 2)), []);
+  },
+);
+
+Deno.test("subsets of many changes are drawn, and all of them are reached", strict, async () => {
+  const store = new RecordingStore(new RamStore()), changes = EXHAUSTIVE + 30;
+  for (let position = 0; position < changes; position++) {
+    await store.write(position, sealedBlocks(1, position));
+  }
+  const there = new Set<number>(), missing = new Set<number>(), hashes = new Set<number>();
+  for (const image of crashImages(store, { modes: ["subset"], from: changes, variants: 20 })) {
+    hashes.add(image.medium.hash());
+    for (let i = 0; i < changes; i++) (same(blockOf(image, i), sealedBlocks(1, i)) ? there : missing).add(i);
+  }
+  assert.deepEqual([hashes.size, there.size, missing.size], [20, changes, changes]);
 });
