@@ -1,5 +1,5 @@
 /** What a container may look like after a crash: made from a recording, for any moment of it. */
-import { blockOffset, HEADER_AT } from "./byte_layout.ts";
+import { blockOffset, blocksOf, HEADER_AT } from "./byte_layout.ts";
 import { Medium } from "./medium.ts";
 import type { Recording, StoreEvent } from "./recording.ts";
 
@@ -125,9 +125,23 @@ interface Pending {
   readonly event: StoreEvent;
 }
 
+/** What events write to whole blocks, made once: images by the thousand share it. */
+const written = new WeakMap<StoreEvent, Medium>();
+
 /** Applies a change. What is garbage then depends on nothing but the event's number. */
 function applyWhole(medium: Medium, { number, event }: Pending): void {
-  apply(medium, event, generator(mix(number)));
+  if (event.kind !== "write" && event.kind !== "discard") {
+    return apply(medium, event, generator(mix(number)));
+  }
+  const { position } = event, count = event.kind === "write" ? blocksOf(event.bytes) : event.count;
+  let blocks = written.get(event);
+  if (blocks === undefined) {
+    written.set(event, blocks = new Medium());
+    blocks.grow(blockOffset(position + count));
+    apply(blocks, event, generator(mix(number)));
+  }
+  if (event.kind === "write") medium.grow(blockOffset(position + count));
+  medium.share(blocks, { position, count });
 }
 
 /** Applies to a durable state what became of the changes that no flush covers. */

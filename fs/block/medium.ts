@@ -112,6 +112,21 @@ export class Medium {
     this.grow(offset + bytes.length);
   }
 
+  /**
+   * Becomes like another medium in a range of whole blocks, which the two share from then on. What lies past the
+   * end of this medium stays out of it.
+   */
+  share(from: Medium, blocks: { readonly position: Position; readonly count: number }): void {
+    const first = HEADER_PIECES + blocks.position;
+    for (let piece = first; piece < first + blocks.count; piece++) {
+      if (offsetOfPiece(piece + 1) > this.#length) break;
+      this.#own.delete(piece);
+      from.#own.delete(piece);
+      this.#pieces[piece] = from.#pieces[piece];
+      this.#hashes[piece] = from.hashOf(piece);
+    }
+  }
+
   /** Reads into `out`, as much as that holds. */
   read(offset: number, out: Uint8Array): void {
     this.#each(offset, out.length, (piece, from, to, at) => {

@@ -4,6 +4,7 @@
  */
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, type Filesystem } from "../../fs/filesystem.ts";
 import { RENAME_EXCHANGE } from "../../fs/filesystem.ts";
+import { FsError } from "../../fs/errors.ts";
 import { CHUNK_FIRST } from "../../fs/layout/journal.ts";
 import type { DurablePoint } from "../../fs/loading.ts";
 import { type Ino, ROOT, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "../../fs/types.ts";
@@ -91,6 +92,7 @@ const ROUND: Readonly<Record<string, number>> = {
   symlink: 1,
   "truncate down": 2,
   "truncate up": 2,
+  "cut and grow": 2,
   punch: 2,
   chmod: 1,
   utimens: 1,
@@ -103,7 +105,13 @@ const ROUND: Readonly<Record<string, number>> = {
 const ROUNDS = 3;
 
 /** All kinds that a whole workload does. */
-export const KINDS: readonly string[] = [...Object.keys(ROUND), "checkpoint", "reopen", "chunk change"];
+export const KINDS: readonly string[] = [
+  ...Object.keys(ROUND),
+  "checkpoint",
+  "reopen",
+  "chunk change",
+  "no room",
+];
 
 /** What {@linkcode runWorkload} works with. */
 export interface WorkloadOptions {
@@ -113,6 +121,8 @@ export interface WorkloadOptions {
   /** Opens the volume, in a store that counts its events. */
   readonly open: () => Promise<Volume>;
   readonly events: () => number;
+  /** Sees that the store grows by so many blocks at most from now on, or again as it likes. */
+  readonly limit: (blocks: number | undefined) => Promise<void>;
 }
 
 /** Runs the workload to its end. */
@@ -122,7 +132,7 @@ export async function runWorkload(options: WorkloadOptions): Promise<History> {
   for (let round = 0; round < ROUNDS; round++) {
     const deck = Object.entries(ROUND).flatMap(([kind, count]) => Array<string>(count).fill(kind));
     const last = round === ROUNDS - 1;
-    const extra = last ? ["checkpoint", "reopen", "checkpoint", "checkpoint"] : [];
+    const extra = last ? ["checkpoint", "reopen", "checkpoint", "checkpoint", "fill"] : [];
     if (last) await workload.fillChunk();
     for (const kind of extra) deck.splice(random(deck.length), 0, kind);
     while (deck.length > 0) await workload.do(deck.splice(random(deck.length), 1)[0]!);
@@ -266,6 +276,38 @@ class Workload {
     });
   }
 
+  /** Writes, unless there is no room. @returns false then */
+  async #tryWrite(path: string, at: number, bytes: Uint8Array): Promise<boolean> {
+    try {
+      await this.#write(path, at, bytes);
+      return true;
+    } catch (error) {
+      if (!(error instanceof FsError && error.code === "ENOSPC")) throw error;
+      this.#kinds.add("no room");
+      return false;
+    }
+  }
+
+  /** Fills the store to its last block; what was accepted can be synced, and what is there cut and deleted. */
+  async #fill(file: string): Promise<void> {
+    const { random } = this;
+    // Whatever else is under way would meet a full store too.
+    await this.#settle();
+    const big = await this.#create(), id = inoOf(this.#model, big);
+    await this.#options.limit(random(40));
+    while (await this.#tryWrite(big, this.#model.attributes(id).size, this.#bytes(120_000)));
+    while (await this.#tryWrite(big, this.#model.attributes(id).size, this.#bytes(4000)));
+    await this.#tryWrite(file, 0, this.#bytes(20_000));
+    await this.#durable(this.#volume.fsync(inoOf(this.#volume, big)), id);
+    await this.#settle();
+    await this.#truncate(big, random(this.#model.attributes(id).size));
+    await this.#durable(this.#volume.sync(), undefined);
+    await this.#both(`unlink ${big}`, (on) => on.unlink(...at(on, big)));
+    await this.#durable(this.#volume.sync(), undefined);
+    await this.#settle();
+    await this.#options.limit(undefined);
+  }
+
   async #truncate(path: string, size: number): Promise<void> {
     const file = inoOf(this.#model, path);
     await this.#both(`truncate ${path} ${size}`, (on) => on.setAttributes(inoOf(on, path), { size }), {
@@ -400,6 +442,13 @@ class Workload {
         return;
       case "truncate up":
         await this.#truncate(file, size + random(20_000));
+        return;
+      case "cut and grow":
+        await this.#truncate(file, random(size + 1));
+        await this.#truncate(file, size + random(20_000));
+        return;
+      case "fill":
+        await this.#fill(file);
         return;
       case "punch": {
         const from = random(size + 1), to = from + 1 + random(20_000);
