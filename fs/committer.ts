@@ -2,6 +2,7 @@
 import { breathe } from "./clock.ts";
 import type { Container } from "./container.ts";
 import type { ChangeLog } from "./layout/changes.ts";
+import { CHUNK_FIRST } from "./layout/journal.ts";
 import type { Ino } from "./types.ts";
 import type { WriteBack } from "./write_back.ts";
 
@@ -80,9 +81,13 @@ export class Committer {
     }, this.#interval * 1000);
   }
 
-  /** Back-pressure: changes wait while the next record is full or a commit needs quiet. */
+  /** Back-pressure: changes wait while the next record is full, a commit needs quiet, or the journal's room is short. */
   admit(): void | Promise<void> {
     if (this.#gate) return this.#gate.closed.then(() => this.admit());
+    // A checkpoint that makes room in a full container is not overtaken by what it makes room for.
+    if (this.#checkpoint && this.#container.space.short) {
+      return this.#checkpoint.then(() => this.admit());
+    }
     if (this.#log.size > RECORD_WAIT) return this.commit({}).then(() => this.admit());
   }
 
@@ -176,8 +181,9 @@ export class Committer {
 
   #considerCheckpoint(): void {
     if (this.#checkpoint || this.#ended || this.#failure !== undefined) return;
-    const { journalBlocks, checkpointBlocks } = this.#container;
-    if (journalBlocks > Math.max(JOURNAL_BLOCKS, checkpointBlocks)) {
+    const { journalBlocks, checkpointBlocks, space } = this.#container;
+    // The journal grows in the reserve where nothing else is left: there it is kept as short as can be.
+    if (journalBlocks > (space.short ? CHUNK_FIRST : Math.max(JOURNAL_BLOCKS, checkpointBlocks))) {
       this.checkpoint().catch((error) => this.#failure ??= error);
     }
   }

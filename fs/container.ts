@@ -254,7 +254,7 @@ export class Container implements AsyncDisposable {
       session,
       chunk,
       hash: loaded.hash,
-      allocate: async (blocks) => (await this.space.takeMetadata(blocks, 1))[0]!,
+      allocate: (wanted, least) => this.space.takeChunk(wanted, least),
     });
     this.#sessions.push(session);
     this.#chunks.push({ ...chunk, first: session.first });
@@ -280,7 +280,9 @@ export class Container implements AsyncDisposable {
       sessions: [...closed, entry],
     });
     this.#tail = undefined;
-    if (closed.length >= SESSIONS_DUE) {
+    // Each session takes a chunk of journal, and only a checkpoint gives it back: a full container that is opened
+    // again and again would end with no room to open it.
+    if (closed.length >= SESSIONS_DUE || this.#space.short) {
       await this.checkpoint({
         sizeOf: (ino) => this.#tables.inodes.size[ino]!,
         commit: () => Promise.resolve(),

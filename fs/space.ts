@@ -74,6 +74,11 @@ export class Space {
     return this.#full && this.available < 1;
   }
 
+  /** Tells whether the reserve is used for more than single commits: the next checkpoint and its chunk still fit. */
+  get short(): boolean {
+    return this.available < -RESERVE_BASE;
+  }
+
   /** Tells whether a commit would make blocks free. */
   get hasForgotten(): boolean {
     return this.#forgotten.length > 0 || this.#waiting.length > 0;
@@ -160,6 +165,18 @@ export class Space {
     const runs = this.#allocate(blocks, most) ?? await this.#stretch(blocks, most);
     if (runs === undefined) throw new FsError("ENOSPC", "Cannot write metadata: the container is full");
     return runs;
+  }
+
+  /** Takes a run for a chunk of journal: `wanted` blocks where there is ordinary room for them, else `least`. */
+  async takeChunk(wanted: number, least: number): Promise<Run> {
+    let blocks = wanted;
+    try {
+      await this.ensure(wanted);
+    } catch (error) {
+      if (!(error instanceof FsError)) throw error;
+      blocks = least;
+    }
+    return (await this.takeMetadata(blocks, 1))[0]!;
   }
 
   #allocate(blocks: number, most: number): Run[] | undefined {

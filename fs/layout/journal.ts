@@ -71,14 +71,15 @@ export class JournalWriter {
   readonly #store: BlockStore;
   readonly #sealer: Sealer;
   readonly #session: SessionIdentity;
-  readonly #allocate: (blocks: number) => Promise<Run>;
+  readonly #allocate: (wanted: number, least: number) => Promise<Run>;
   #chunk: Run;
   #next: Position;
   /** Of the newest record: made while that one is being flushed, needed for the next. */
   #hash: RecordHash | Promise<RecordHash>;
 
   /**
-   * @param allocate gives contiguous blocks, from the reserve if need be
+   * @param allocate gives contiguous blocks, as many as wanted or, where room is short, the fewest that do; from the
+   * reserve if need be
    * @param hash of the record before the first one
    */
   constructor(
@@ -88,7 +89,7 @@ export class JournalWriter {
       session: SessionIdentity;
       chunk: Run;
       hash: RecordHash;
-      allocate: (blocks: number) => Promise<Run>;
+      allocate: (wanted: number, least: number) => Promise<Run>;
     },
   ) {
     this.#store = store;
@@ -150,8 +151,8 @@ export class JournalWriter {
 
   /** Begins a new chunk: the old one's last block says where it lies. */
   async #begin(commit: CommitNumber, blocks: number): Promise<Run> {
-    const wanted = Math.min(CHUNK_LARGEST, this.#chunk.count * 2);
-    const chunk = await this.#allocate(Math.max(wanted, blocks + 2));
+    const least = Math.max(CHUNK_FIRST, blocks + 2), wanted = Math.min(CHUNK_LARGEST, this.#chunk.count * 2);
+    const chunk = await this.#allocate(Math.max(wanted, least), least);
     const plain = new Uint8Array(BLOCK), view = new DataView(plain.buffer);
     view.setBigUint64(0, LINK_MAGIC, true);
     setU64(view, 8, commit);

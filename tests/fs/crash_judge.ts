@@ -221,6 +221,11 @@ export async function writeAfter(store: BlockStore, keys: ContainerKeys, called 
       writer.unlink(inoOf(writer, path.slice(0, cut)), name(path.slice(cut + 1)));
     }
     await writer.sync();
+    // What the journal takes is given back by the second checkpoint from here.
+    for (let i = 0; i < 2; i++) {
+      writer.setAttributes(ROOT, { mode: 0o755 });
+      await writer.checkpoint();
+    }
     await add();
   }
   await writer.end();
