@@ -24,7 +24,7 @@ import {
   whereIs,
   within,
 } from "./crash_judge.ts";
-import { examine, faultOf } from "./damage.ts";
+import { Examiner, faultOf } from "./damage.ts";
 import { ReadMemo } from "./read_memo.ts";
 import { FILE, name, openVolume, pattern, SEED, SUITES, testKeys } from "./fixture.ts";
 
@@ -101,6 +101,7 @@ function withSuperblocks(medium: Medium, of: Medium): Medium {
 Deno.test(`of two writers that come one after the other from one state, nothing of the lost one is ever taken (seed ${SEED})`, async () => {
   using engine = await openLibcrypto();
   const keys = await testKeys(SUITES[0], engine), { recorded, some } = await someStates(keys, 3);
+  const examiner = new Examiner(keys);
   let places = 0;
   for (const { image, picture } of some) {
     const where = whereIs(recorded, image), lost = image.medium.fork();
@@ -138,7 +139,7 @@ Deno.test(`of two writers that come one after the other from one state, nothing 
       const spliced = newest.fork();
       spliced.grow(lost.length);
       spliced.share(lost, { position: piece - 32, count: 1 });
-      const why = faultOf(await examine(spliced, keys), { newest: last!, earlier: [...earlier.values()] });
+      const why = faultOf(await examiner.examine(spliced), { newest: last!, earlier: [...earlier.values()] });
       assert.equal(why, undefined, `${where}: block ${piece - 32} of the lost branch: ${why}`);
       places++;
     }

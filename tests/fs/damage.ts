@@ -1,6 +1,6 @@
 /** Opens a container that somebody or something has changed, in every way there is, and tells what came of it. */
 import { CoverError } from "../../crypto/errors.ts";
-import { type Medium, MediumStore } from "../../fs/block/medium.ts";
+import type { Medium } from "../../fs/block/medium.ts";
 import type { BlockStore } from "../../fs/block/store.ts";
 import { FsError } from "../../fs/errors.ts";
 import { checkContainer } from "../../fs/fsck.ts";
@@ -9,6 +9,7 @@ import { S_IFMT, S_IFREG } from "../../fs/types.ts";
 import type { Picture } from "./crash_judge.ts";
 import { namesOf } from "./crash_workload.ts";
 import { equal, openVolume, walk } from "./fixture.ts";
+import { ReadMemo } from "./read_memo.ts";
 
 /** What came of opening a container. */
 export interface Examined {
@@ -32,26 +33,53 @@ function told(error: unknown): string {
   return (error as Error).message;
 }
 
-/**
- * Opens a container to check, to read all of it and to write.
- *
- * @throws {Error} whatever is no documented answer to damage
- */
-export async function examine(medium: Medium, keys: ContainerKeys): Promise<Examined> {
-  const store = new MediumStore(medium.fork()), named: string[] = [], unreadable: string[] = [];
-  let damaged = false, picture: Picture | undefined, writes = false;
+/** What a part of the examination gave. */
+interface Part {
+  readonly named: readonly string[];
+  readonly damaged?: boolean;
+  readonly picture?: Picture;
+  readonly unreadable?: readonly string[];
+}
+
+/** Opens changed containers: to check, to read all of them, and to write. What nobody looks at costs nothing. */
+export class Examiner {
+  readonly #parts: readonly ReadMemo<Part>[];
+
+  constructor(keys: ContainerKeys) {
+    this.#parts = [check, read, write].map((part) => new ReadMemo((store) => part(store, keys)));
+  }
+
+  /** @throws {Error} whatever is no documented answer to damage */
+  async examine(medium: Medium): Promise<Examined> {
+    const parts: Part[] = [];
+    for (const part of this.#parts) parts.push(await part.of(medium));
+    const [checked, seen, written] = parts as [Part, Part, Part];
+    return {
+      named: parts.flatMap(({ named }) => named),
+      damaged: checked.damaged === true,
+      picture: seen.picture,
+      unreadable: seen.unreadable ?? [],
+      writes: !written.damaged,
+    };
+  }
+}
+
+async function check(store: BlockStore, keys: ContainerKeys): Promise<Part> {
   try {
     const { findings } = await checkContainer(store, keys, { scrub: true });
-    for (const { severity, message } of findings) {
-      named.push(message);
-      damaged ||= severity === "damage";
-    }
+    return {
+      named: findings.map(({ message }) => message),
+      damaged: findings.some(({ severity }) => severity === "damage"),
+    };
   } catch (error) {
-    named.push(told(error));
-    damaged = true;
+    return { named: [told(error)], damaged: true };
   }
+}
+
+async function read(store: BlockStore, keys: ContainerKeys): Promise<Part> {
+  const named: string[] = [], unreadable: string[] = [], files = new Map<string, Uint8Array>();
   try {
-    const reader = await openVolume(store, "read", { keys }), files = new Map<string, Uint8Array>();
+    const reader = await openVolume(store, "read", { keys });
     for (const { path, ino } of walk(reader)) {
       const { mode, size } = reader.attributes(ino);
       if ((mode & S_IFMT) !== S_IFREG) continue;
@@ -62,22 +90,21 @@ export async function examine(medium: Medium, keys: ContainerKeys): Promise<Exam
         unreadable.push(path);
       }
     }
-    picture = { commit: reader.container.last, names: namesOf(reader), files };
+    return { named, unreadable, picture: { commit: reader.container.last, names: namesOf(reader), files } };
   } catch (error) {
-    named.push(told(error));
+    return { named: [told(error)] };
   }
-  try {
-    await endOf(new MediumStore(medium.fork()), keys);
-    writes = true;
-  } catch (error) {
-    named.push(told(error));
-  }
-  return { named, damaged, picture, unreadable, writes };
 }
 
-async function endOf(store: BlockStore, keys: ContainerKeys): Promise<void> {
-  const writer = await openVolume(store, "write", { atime: "noatime", keys });
-  await writer.end();
+/** Opens to write, and ends. */
+async function write(store: BlockStore, keys: ContainerKeys): Promise<Part> {
+  try {
+    const writer = await openVolume(store, "write", { atime: "noatime", keys });
+    await writer.end();
+    return { named: [] };
+  } catch (error) {
+    return { named: [told(error)], damaged: true };
+  }
 }
 
 /** What a container held before it was changed. */
