@@ -9,6 +9,7 @@ import { RecordingStore, type StoreEvent } from "../../fs/block/recording.ts";
 import { Container } from "../../fs/container.ts";
 import { checkContainer } from "../../fs/fsck.ts";
 import { CHUNK_FIRST, JournalReader, JournalWriter } from "../../fs/layout/journal.ts";
+import { loadState } from "../../fs/loading.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import { ROOT } from "../../fs/types.ts";
 import { FILE, makeContainer, name, openVolume, pattern, testKeys } from "./fixture.ts";
@@ -229,6 +230,26 @@ Deno.test("a record with a flag that this version does not know is refused", asy
     async () => await openVolume(await withBlock(base, head, sealed), "read"),
     isKind("unsupported"),
   );
+  await volume.end();
+});
+
+Deno.test("a superblock names no chunk of journal that was given back, however many checkpoints a session writes", async () => {
+  const store = new RamStore();
+  await makeContainer(store);
+  const volume = await openVolume(store);
+  for (let checkpoint = 0; checkpoint < 4; checkpoint++) {
+    volume.create(ROOT, name(`f${checkpoint}`), FILE);
+    await volume.sync();
+    await volume.checkpoint();
+    const { found: { superblock: { sessions, previous } }, chunks } = await loadState(
+      store,
+      await testKeys(),
+    );
+    const { head, headBlocks, headCommit } = sessions[0]!;
+    const named = chunks.find(({ position }) => position === head);
+    assert.deepEqual(named, { position: head, count: headBlocks, first: headCommit });
+    assert.ok(headCommit <= previous!.start + 1, "the previous checkpoint needs an earlier chunk");
+  }
   await volume.end();
 });
 
