@@ -1,6 +1,6 @@
 /** The one place that opens containers: locator, store, encryption block, passphrase, keys, filesystem. */
 import { readFile, stat } from "node:fs/promises";
-import { hex } from "../crypto/bytes.ts";
+import { equalConstantTime, hex } from "../crypto/bytes.ts";
 import {
   type BlockEngine,
   createSealer,
@@ -183,6 +183,17 @@ async function openChecked(
 /** Reads both copies of the encryption block and takes the newest valid one. */
 export async function readEncryption(store: BlockStore): Promise<NewestEncryptionBlock> {
   return await newestEncryptionBlock(await store.readHeader("key", 0), await store.readHeader("key", 1));
+}
+
+/** Writes a copy of the encryption block (0 is A, 1 is B), durably. @throws {CoverError} if it does not read back */
+export async function writeEncryptionCopy(store: BlockStore, copy: 0 | 1, bytes: Uint8Array): Promise<void> {
+  await store.writeHeader("key", copy, bytes);
+  await store.flush();
+  if (!equalConstantTime(await store.readHeader("key", copy), bytes)) {
+    throw new CoverError("failure", `Encryption block ${"AB"[copy]} does not read back as it was written`, {
+      hint: "The other copy is as it was; look after the storage",
+    });
+  }
 }
 
 /** Unlocks with a passphrase, or with the words of a recovery key where a slot takes one. */

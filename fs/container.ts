@@ -42,10 +42,14 @@ import { type CommitNumber, type Ino, type Position, ROOT, S_IFDIR } from "./typ
 /** From how many sessions in the superblock on an opening writes a checkpoint, after which older ones are dropped. */
 const SESSIONS_DUE = 32;
 
-/** How to open. `session` is 16 random bytes that the store was told of (a store that fences knows it). */
+/**
+ * How to open. `session` is 16 random bytes that the store was told of (a store that fences knows it). `repair`: what
+ * is wrong with journal and tables does not bar writing. Commits behind a damaged one are then given up for good; no
+ * block that the tables refer to counts as free, though several refer to it.
+ */
 export type OpenOptions =
   | { readonly mode: "read" }
-  | { readonly mode: "write"; readonly session: Uint8Array };
+  | { readonly mode: "write"; readonly session: Uint8Array; readonly repair?: boolean };
 
 /** An opened container. */
 export class Container implements AsyncDisposable {
@@ -159,7 +163,7 @@ export class Container implements AsyncDisposable {
       try {
         const loaded = await loadState(store, keys);
         const container = new Container(store, keys, loaded, options.mode === "read");
-        if (options.mode === "write") await container.#begin(loaded, options.session);
+        if (options.mode === "write") await container.#begin(loaded, options);
         return container;
       } catch (error) {
         // A writer may have reused blocks while they were read: what is there now is another, consistent state.
@@ -222,32 +226,36 @@ export class Container implements AsyncDisposable {
     return dataIdentity(this.#sessions, position, birth);
   }
 
-  /** The journal's damage bars writing; fsck tells more. */
-  async #begin(loaded: Loaded, id: Uint8Array): Promise<void> {
+  /** Damage of the journal, and blocks that belong to two, bar writing unless that is to be repaired. */
+  async #begin(
+    loaded: Loaded,
+    { session: id, repair = false }: Extract<OpenOptions, { mode: "write" }>,
+  ): Promise<void> {
     const { superblock } = loaded.found;
     this.#tables.inodes.rebuildFreeList();
     if (loaded.notes.journalDamage === undefined && await loaded.tail?.damaged()) {
       loaded.notes.journalDamage = `The journal is damaged: commit ${loaded.last + 1} and later are lost`;
     }
-    if (loaded.notes.journalDamage !== undefined) {
+    if (loaded.notes.journalDamage !== undefined && !repair) {
       throw new CoverError("damaged", `Cannot open container for writing: ${loaded.notes.journalDamage}`, {
-        hint: "run coverfs fsck; reading is still possible",
+        hint: "Run coverfs fsck, and coverfs fsck --repair; reading is still possible",
       });
     }
     const other = loaded.pointer === superblock.current ? superblock.previous : undefined;
     this.#previousRuns = other ? await this.#runsOf(other) ?? [] : [];
-    const free = new FreeSpace();
-    const overlaps = free.build(this.#usedRuns());
-    if (overlaps.length > 0) {
-      throw new CoverError(
-        "damaged",
-        `Cannot open container for writing: ${overlaps.length} blocks used twice`,
-        {
-          hint: "run coverfs fsck",
-        },
-      );
+    const free = new FreeSpace(), size = await this.store.size();
+    const overlaps = free.build(repair ? within(this.#usedRuns(), size) : this.#usedRuns());
+    if (overlaps.length > 0 && !repair) {
+      throw new CoverError("damaged", `Cannot open container for writing: blocks are used twice`, {
+        hint: "Run coverfs fsck, and coverfs fsck --repair; reading is still possible",
+      });
     }
-    this.#space = new Space(this.store, free, await this.store.size());
+    this.#space = new Space(this.store, free, size);
+    if (repair) {
+      // Commits that are given up leave no trace: their numbers are given again, to another session.
+      this.#sessions = this.#sessions.filter((one) => one.first <= this.#last);
+      for (const one of this.#sessions) one.last = Math.min(one.last, this.#last);
+    }
     const session = { id, generation: this.keys.generation, first: this.#last + 1, last: this.#last };
     const chunk = (await this.#space.takeMetadata(CHUNK_FIRST, 1))[0]!;
     this.#journal = new JournalWriter(this.store, this.keys.sealer, {
@@ -260,8 +268,8 @@ export class Container implements AsyncDisposable {
     this.#chunks.push({ ...chunk, first: session.first });
     this.#expect();
     const closed = superblock.sessions
-      .map((entry) => entry.last === undefined ? { ...entry, last: this.#last } : entry)
-      .filter((entry) => entry.last! >= entry.first);
+      .map((entry) => ({ ...entry, last: Math.min(entry.last ?? this.#last, this.#last) }))
+      .filter((entry) => entry.last >= entry.first);
     const entry: SessionEntry = {
       ...session,
       last: undefined,
@@ -545,5 +553,12 @@ export class Container implements AsyncDisposable {
 
   toString(): string {
     return `container ${hex(this.keys.containerId)}`;
+  }
+}
+
+/** The parts of runs that lie in a store of that many blocks. */
+function* within(runs: Iterable<Run>, blocks: number): Generator<Run> {
+  for (const { position, count } of runs) {
+    if (position < blocks) yield { position, count: Math.min(count, blocks - position) };
   }
 }

@@ -1,23 +1,44 @@
-/** Checking of a container: what is damaged, what that means, and whether anything is lost by it. */
+/** Checking of a container: what is damaged, what that means, whether anything is lost by it, and what mends it. */
 import { IntegrityError } from "../crypto/errors.ts";
-import { BLOCK } from "../crypto/sealer.ts";
+import { BLOCK, SEALED } from "../crypto/sealer.ts";
 import type { BlockStore } from "./block/store.ts";
 import { breathe } from "./clock.ts";
+import { checkNames, hasType } from "./fsck_names.ts";
 import { DecodeError } from "./layout/bytes.ts";
-import { isDirectory } from "./layout/changes.ts";
-import { loadCheckpoint } from "./layout/checkpoint.ts";
+import { blocksFor } from "./layout/extent_tree.ts";
 import { FreeSpace } from "./layout/free_space.ts";
-import { Tables } from "./layout/tables.ts";
-import { type ContainerKeys, dataIdentity, type Loaded, loadState, usedRuns } from "./loading.ts";
-import { type CommitNumber, type Ino, type Position, ROOT, S_IFMT, S_IFREG } from "./types.ts";
+import type { Run } from "./layout/superblock.ts";
+import type { Tables } from "./layout/tables.ts";
+import {
+  type ContainerKeys,
+  dataIdentity,
+  type DurablePoint,
+  type Loaded,
+  loadFrom,
+  loadState,
+  metadataRuns,
+} from "./loading.ts";
+import { lostCommits } from "./lost_commits.ts";
+import { Paths } from "./paths.ts";
+import { type CommitNumber, type Ino, type Position, S_IFMT, S_IFREG } from "./types.ts";
 
-/** How bad a finding is: `note` needs nothing, `fixable` costs nothing to mend, `damage` has lost something. */
-export type Severity = "note" | "fixable" | "damage";
+/**
+ * How bad a finding is. `note`: as it may be, nothing is needed. `degraded`: a copy is lost that nothing depends on as
+ * long as the other one is whole. `damage`: something is lost or wrong.
+ */
+export type Severity = "note" | "degraded" | "damage";
+
+/**
+ * What mends a finding. `none`: nothing has to be. `repair`: repairing does, and what could be read before can be read
+ * after it. `discard`: only giving the damaged data up does, which is done on request alone.
+ */
+export type Remedy = "none" | "repair" | "discard";
 
 /** One thing that fsck found. */
 export interface Finding {
   readonly severity: Severity;
-  /** What kind: stable words for programs. */
+  readonly remedy: Remedy;
+  /** What kind: stable words for programs (docs/reliability.md, "Repair"). */
   readonly code: string;
   readonly message: string;
   /** The file that it concerns, if any, with the damaged bytes. */
@@ -25,14 +46,16 @@ export interface Finding {
   readonly path?: Uint8Array;
   readonly from?: number;
   readonly to?: number;
+  /** Of lost commits: paths that they named, the first thousand. */
+  readonly names?: readonly Uint8Array[];
 }
 
 /** What fsck is to do. */
 export interface FsckOptions {
   /** Verify every data block too. */
-  readonly scrub?: boolean;
-  /** Told of progress: blocks verified of all. */
-  readonly onProgress?: (done: number, all: number) => void;
+  readonly scrub?: boolean | undefined;
+  /** Told of progress: blocks verified of all. What it throws ends the check. */
+  readonly onProgress?: ((done: number, all: number) => void) | undefined;
 }
 
 /** What fsck counted. */
@@ -42,6 +65,12 @@ export interface FsckReport {
   readonly files: number;
   readonly dataBlocks: number;
   readonly verifiedBlocks: number;
+}
+
+/** A report with what only programs need. */
+export interface CheckedContainer extends FsckReport {
+  /** Commits that are known to have been, though the journal's damage has taken them: no rollback. */
+  readonly lost: readonly DurablePoint[];
 }
 
 /** How many blocks are verified at once. */
@@ -56,141 +85,157 @@ export async function checkContainer(
   store: BlockStore,
   keys: ContainerKeys,
   options: FsckOptions = {},
-): Promise<FsckReport> {
+): Promise<CheckedContainer> {
   const findings: Finding[] = [];
-  const loaded = await loadState(store, keys);
+  const loaded = await loadState(store, keys), paths = new Paths(loaded.tables);
   checkHeaders(loaded, findings);
-  if (loaded.notes.journalDamage === undefined && await loaded.tail?.damaged()) {
-    loaded.notes.journalDamage = `The journal is damaged: commit ${loaded.last + 1} and later are lost`;
-  }
-  if (loaded.notes.journalDamage !== undefined) {
-    findings.push({ severity: "damage", code: "journal", message: loaded.notes.journalDamage });
-  }
+  const lost = await checkJournal(store, keys, loaded, findings);
   await checkPrevious(store, keys, loaded, findings);
-  checkInodes(loaded, findings);
-  checkSpace(loaded, findings, await store.size());
-  const counts = await scrub(store, keys, loaded, options, findings);
-  return { findings, commit: loaded.last, files: loaded.tables.inodes.count, ...counts };
+  findings.push(...checkNames(loaded.tables, paths));
+  const size = await store.size();
+  const metadata = await metadataRuns(store, keys, loaded);
+  checkSpace(loaded, findings, { size, paths, metadata });
+  const counts = await scrub(store, keys, loaded, { ...options, findings, size, paths });
+  const { commit, files } = { commit: loaded.last, files: loaded.tables.inodes.count };
+  return { findings, commit, files, ...counts, lost };
 }
 
 function checkHeaders({ notes, found }: Loaded, findings: Finding[]): void {
   notes.slots.forEach((state, copy) => {
     if (state === "valid") return;
     const message = `Superblock ${"AB"[copy]} is ${state}; the other one serves`;
-    findings.push({ severity: state === "older" ? "note" : "fixable", code: "superblock", message });
+    const older = { severity: "note", remedy: "none" } as const;
+    const damaged = { severity: "degraded", remedy: "repair" } as const;
+    findings.push({ ...(state === "older" ? older : damaged), code: "superblock", message });
   });
   for (const pointer of notes.checkpointsDamaged) {
     const which = pointer === found.superblock.current ? "newest" : "previous";
     findings.push({
-      severity: "fixable",
+      severity: "degraded",
+      remedy: "repair",
       code: "checkpoint",
       message: `The ${which} checkpoint is damaged; the other one and the journal give the same state`,
     });
   }
 }
 
-/** The checkpoint that did not have to serve must be whole too. */
-async function checkPrevious(
+/** What the journal lacks, and what is known of that. */
+async function checkJournal(
   store: BlockStore,
   keys: ContainerKeys,
   loaded: Loaded,
   findings: Finding[],
+): Promise<readonly DurablePoint[]> {
+  if (loaded.notes.journalDamage === undefined && !await loaded.tail?.damaged()) return [];
+  const { first, last, readable, names, points } = await lostCommits(store, keys, loaded);
+  const which = first === last ? `commit ${first} is lost` : `commits ${first} to ${last} are lost`;
+  const rest = readable.length === 0 ? "none of them can be read" : `${rangesOf(readable)} can still be read`;
+  findings.push({
+    severity: "damage",
+    remedy: "repair",
+    code: "journal",
+    message: `The journal is damaged: ${which}, ${rest}; the state is that of commit ${loaded.last}`,
+    names,
+  });
+  return points;
+}
+
+/** Numbers in order, as `3, 5 to 9`. */
+function rangesOf(numbers: readonly number[]): string {
+  const ranges: [from: number, to: number][] = [];
+  for (const number of numbers) {
+    const last = ranges[ranges.length - 1];
+    if (last && last[1] + 1 === number) last[1] = number;
+    else ranges.push([number, number]);
+  }
+  return ranges.map(([from, to]) => from === to ? `${from}` : `${from} to ${to}`).join(", ");
+}
+
+/** The checkpoint that did not have to serve must be whole too, and lead to the same commit. */
+async function checkPrevious(
+  store: BlockStore,
+  keys: ContainerKeys,
+  { found, pointer, last }: Loaded,
+  findings: Finding[],
 ): Promise<void> {
-  const { previous, current } = loaded.found.superblock;
-  if (previous === undefined || loaded.pointer !== current) return;
+  const { previous, current } = found.superblock;
+  if (previous === undefined || pointer !== current) return;
+  const report = (message: string) =>
+    findings.push({ severity: "degraded", remedy: "repair", code: "checkpoint", message });
   try {
-    await loadCheckpoint(store, keys.sealer, previous, new Tables());
+    const notes = { checkpointsDamaged: [], slots: found.slots, journalDamage: undefined };
+    const other = await loadFrom(store, keys, { found, pointer: previous, notes });
+    if (other.last < last) {
+      report(
+        `The journal before the newest checkpoint is damaged at commit ${other.last + 1}; it is not needed`,
+      );
+    }
   } catch (error) {
     if (!(error instanceof IntegrityError || error instanceof DecodeError)) throw error;
-    findings.push({
-      severity: "fixable",
-      code: "checkpoint",
-      message: "The previous checkpoint is damaged; the newest one is whole",
-    });
+    report("The previous checkpoint is damaged; the newest one is whole");
   }
 }
 
-/** Entries, link counts, and that every inode is reached. */
-function checkInodes({ tables }: Loaded, findings: Finding[]): void {
-  const { inodes, dentries } = tables;
-  const names = new Uint32Array(inodes.end), folders = new Uint32Array(inodes.end);
-  const report = (code: string, ino: Ino, message: string) =>
-    findings.push({ severity: "damage", code, message: `Inode ${ino}: ${message}`, ino });
-  if (!inodes.has(ROOT) || !isDirectory(inodes.mode[ROOT]!)) {
-    report("root", ROOT, "the root is not a directory");
-  }
-  for (let slot = 0; slot < dentries.end; slot++) {
-    if (!dentries.live(slot)) continue;
-    const parent = dentries.parentAt(slot), ino = dentries.inoAt(slot);
-    if (!inodes.has(parent) || !isDirectory(inodes.mode[parent]!)) {
-      report("entry", ino, `an entry lies in inode ${parent}, which is not a directory`);
-    }
-    if (!inodes.has(ino)) {
-      report("entry", ino, `an entry of directory ${parent} names it, but it is not there`);
-    } else {
-      names[ino]!++;
-      if (isDirectory(inodes.mode[ino]!)) folders[parent]!++;
-    }
-  }
-  for (let ino = 0; ino < inodes.end; ino++) {
-    if (!inodes.has(ino)) continue;
-    const folder = isDirectory(inodes.mode[ino]!), nlink = inodes.nlink[ino]!;
-    if (nlink === 0) {
-      if (names[ino]! > 0) report("links", ino, `it has no links, but ${names[ino]} names`);
-      continue; // open and unlinked when the writer went away: removed at the next opening to write
-    }
-    if (ino !== ROOT && names[ino] === 0) report("orphan", ino, "no directory names it");
-    if (folder && ino !== ROOT && names[ino]! > 1) report("links", ino, "a directory has more than one name");
-    const expected = folder ? 2 + folders[ino]! : names[ino]!;
-    if (nlink !== expected) report("links", ino, `link count is ${nlink}, expected ${expected}`);
-    if (folder && !reachesRoot(tables, ino)) report("cycle", ino, "the directory is not below the root");
-  }
-}
-
-function reachesRoot({ inodes, dentries }: Loaded["tables"], ino: Ino): boolean {
-  for (let steps = 0, at = ino; steps <= inodes.count; steps++) {
-    if (at === ROOT) return true;
-    const slot = dentries.directoryEntryOf(at);
-    if (slot < 0) return false;
-    at = dentries.parentAt(slot);
-  }
-  return false;
+/** What checks of data have besides the container. */
+interface DataCheck {
+  /** Blocks of the store. */
+  readonly size: number;
+  readonly paths: Paths;
 }
 
 /** No block belongs to two, none lies outside, and only regular files have data. */
-function checkSpace(loaded: Loaded, findings: Finding[], size: number): void {
+function checkSpace(
+  loaded: Loaded,
+  findings: Finding[],
+  { size, paths, metadata }: DataCheck & { readonly metadata: readonly Run[] },
+): void {
   const { tables } = loaded, { inodes, extents } = tables;
-  function* all() {
-    yield* usedRuns(loaded);
-    yield* tables.usedRuns();
-  }
-  for (const overlap of new FreeSpace().build(all())) {
+  const damage = (finding: Omit<Finding, "severity" | "code">) =>
+    findings.push({ severity: "damage", code: "extent", ...finding });
+  for (const { position, count } of overlapsOf(tables, metadata, size)) {
     findings.push({
       severity: "damage",
+      remedy: "repair",
       code: "overlap",
-      message: `Blocks ${overlap.position} to ${overlap.position + overlap.count - 1} are used twice`,
+      message: `Blocks ${position} to ${position + count - 1} are used twice`,
     });
   }
-  for (let ino = 0; ino < inodes.end; ino++) {
-    if (extents.countOf(ino) === 0) continue;
-    const regular = inodes.has(ino) && (inodes.mode[ino]! & S_IFMT) === S_IFREG;
-    if (!regular) {
-      const message = `Inode ${ino}: it has data, but is not a regular file`;
-      findings.push({ severity: "damage", code: "extent", message, ino });
+  for (let ino = extents.nextFile(0); ino < extents.end; ino = extents.nextFile(ino + 1)) {
+    if (inodes.has(ino) && !hasType(inodes.mode[ino]!)) continue; // told with the names
+    if (!isRegular(loaded, ino)) {
+      const what = inodes.has(ino) ? "is not a regular file" : "is not there";
+      damage({ remedy: "repair", message: `Inode ${ino}: it has data, but ${what}`, ino });
       continue;
     }
+    const end = inodes.size[ino]!;
+    let past = false;
     extents.each(ino, (offset, length, position) => {
-      const end = position + Math.ceil(length / BLOCK);
-      const message = end > size
-        ? `Inode ${ino}: its blocks ${position} to ${end - 1} lie past the end of the container`
-        : offset + length > inodes.size[ino]!
-        ? `Inode ${ino}: data at ${offset} lies past its size`
-        : undefined;
-      if (message) {
-        findings.push({ severity: "damage", code: "extent", message, ino, path: pathOf(tables, ino) });
-      }
+      past ||= offset + length > end;
+      const inside = Math.max(0, size - position), from = offset + inside * BLOCK;
+      if (inside >= blocksFor(length)) return;
+      const message = `Inode ${ino}: bytes ${from} to ${offset + length - 1} lie behind the container's end`;
+      damage({ remedy: "discard", message, ino, path: paths.of(ino), from, to: offset + length });
     });
+    if (!past) continue;
+    const message = `Inode ${ino}: data lies past its size of ${end} bytes`;
+    damage({ remedy: "repair", message, ino, path: paths.of(ino) });
   }
+}
+
+function isRegular({ tables: { inodes } }: Loaded, ino: Ino): boolean {
+  return inodes.has(ino) && (inodes.mode[ino]! & S_IFMT) === S_IFREG;
+}
+
+/** The blocks inside a store of `size` blocks that more than one thing uses, in order. */
+export function overlapsOf(tables: Tables, metadata: readonly Run[], size: number): Run[] {
+  function* all() {
+    for (const runs of [metadata, tables.usedRuns()]) {
+      for (const { position, count } of runs) {
+        if (position < size) yield { position, count: Math.min(count, size - position) };
+      }
+    }
+  }
+  return new FreeSpace().build(all());
 }
 
 /** Verifies data blocks, in the order in which they lie in the files. */
@@ -198,25 +243,24 @@ async function scrub(
   store: BlockStore,
   keys: ContainerKeys,
   loaded: Loaded,
-  options: FsckOptions,
-  findings: Finding[],
+  options: FsckOptions & DataCheck & { readonly findings: Finding[] },
 ): Promise<{ dataBlocks: number; verifiedBlocks: number }> {
-  const { inodes, extents } = loaded.tables;
+  const { extents } = loaded.tables, { findings, size, paths } = options;
   let dataBlocks = 0, verifiedBlocks = 0;
-  for (let ino = 0; ino < inodes.end; ino++) dataBlocks += extents.blocksOf(ino);
+  for (let ino = 0; ino < extents.end; ino++) dataBlocks += extents.blocksOf(ino);
   if (!options.scrub) return { dataBlocks, verifiedBlocks };
-  for (let ino = 0; ino < inodes.end; ino++) {
+  for (let ino = extents.nextFile(0); ino < extents.end; ino = extents.nextFile(ino + 1)) {
     const runs: { offset: number; length: number; position: Position; birth: number }[] = [];
     extents.each(ino, (offset, length, position, birth) => {
       runs.push({ offset, length, position, birth });
     });
     for (const { offset, length, position, birth } of runs) {
-      const blocks = Math.ceil(length / BLOCK);
+      const blocks = Math.min(blocksFor(length), Math.max(0, size - position));
       for (let at = 0; at < blocks; at += SCRUB_RUN) {
         const count = Math.min(SCRUB_RUN, blocks - at);
         for (const bad of await badBlocks(store, keys, loaded, { position: position + at, birth, count })) {
           const from = offset + (at + bad) * BLOCK, to = Math.min(from + BLOCK, offset + length);
-          report(findings, loaded, ino, from, to);
+          report(findings, { ino, from, to, path: paths.of(ino) });
         }
         verifiedBlocks += count;
         options.onProgress?.(verifiedBlocks, dataBlocks);
@@ -228,57 +272,30 @@ async function scrub(
 }
 
 /** Names a damaged range; neighbours become one finding. */
-function report(findings: Finding[], loaded: Loaded, ino: Ino, from: number, to: number): void {
-  const last = findings[findings.length - 1];
-  const joined = last?.code === "data" && last.ino === ino && last.to === from;
-  const begin = joined ? last.from! : from;
+function report(findings: Finding[], range: { ino: Ino; from: number; to: number; path: Uint8Array }): void {
+  const { ino } = range, last = findings[findings.length - 1];
+  const joined = last?.code === "data" && last.ino === ino && last.to === range.from;
+  const from = joined ? last.from! : range.from;
   if (joined) findings.pop();
-  findings.push({
-    severity: "damage",
-    code: "data",
-    message: `Inode ${ino}: bytes ${begin} to ${to - 1} do not verify`,
-    ino,
-    path: pathOf(loaded.tables, ino),
-    from: begin,
-    to,
-  });
+  const message = `Inode ${ino}: bytes ${from} to ${range.to - 1} do not verify`;
+  findings.push({ severity: "damage", remedy: "discard", code: "data", message, ...range, from });
 }
 
-/** Which blocks of a run do not verify. */
-async function badBlocks(
+/** Which blocks of a run of data do not verify, by their place in the run. */
+export async function badBlocks(
   store: BlockStore,
   keys: ContainerKeys,
-  loaded: Loaded,
-  run: { position: Position; birth: CommitNumber; count: number },
+  { sessions }: Pick<Loaded, "sessions">,
+  run: { readonly position: Position; readonly birth: CommitNumber; readonly count: number },
 ): Promise<readonly number[]> {
   const { position, birth, count } = run, sealed = await store.read(position, count);
+  const all = Array.from({ length: count }, (_, i) => i);
   try {
-    const identity = dataIdentity(loaded.sessions, position, birth);
-    await keys.sealer.unseal(identity, sealed, new Uint8Array(count * BLOCK));
+    const identity = dataIdentity(sessions, position, birth);
+    await keys.sealer.unseal(identity, sealed.subarray(0, count * SEALED), new Uint8Array(count * BLOCK));
     return [];
   } catch (error) {
     if (!(error instanceof IntegrityError)) throw error;
-    return error.blocks.length > 0 ? error.blocks : Array.from({ length: count }, (_, i) => i);
+    return error.blocks.length > 0 ? error.blocks : all;
   }
-}
-
-/** A path of an inode, by the first name that is found; for files this looks through all entries. */
-export function pathOf({ inodes, dentries }: Loaded["tables"], ino: Ino): Uint8Array {
-  const parts: Uint8Array[] = [];
-  let slot = -1;
-  if (inodes.has(ino) && isDirectory(inodes.mode[ino]!)) slot = dentries.directoryEntryOf(ino);
-  else {
-    for (let one = 0; one < dentries.end && slot < 0; one++) {
-      if (dentries.live(one) && dentries.inoAt(one) === ino) slot = one;
-    }
-  }
-  for (let steps = 0; slot >= 0 && steps < 4096; steps++) {
-    parts.unshift(Uint8Array.of(0x2f), dentries.nameAt(slot));
-    const parent = dentries.parentAt(slot);
-    slot = parent === ROOT ? -1 : dentries.directoryEntryOf(parent);
-  }
-  const path = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) path.set(part, at), at += part.length;
-  return path;
 }

@@ -116,6 +116,8 @@ export interface Loaded {
   readonly hash: Uint8Array;
   /** The reader at the journal's end, where the last segment is open. */
   readonly tail: JournalReader | undefined;
+  /** The reader at the place where the journal is damaged, inside a segment that was read. */
+  readonly broken: JournalReader | undefined;
   readonly notes: LoadNotes;
 }
 
@@ -126,11 +128,8 @@ export async function loadState(store: BlockStore, keys: ContainerKeys): Promise
   let cause: unknown;
   for (const pointer of [superblock.current, superblock.previous]) {
     if (pointer === undefined) continue;
-    const tables = new Tables();
     try {
-      const { index, runs } = await loadCheckpoint(store, keys.sealer, pointer, tables);
-      const replayed = await replay(store, keys, { superblock, pointer, index, tables, notes });
-      return { found, tables, pointer, index, checkpointRuns: runs, notes, ...replayed };
+      return await loadFrom(store, keys, { found, pointer, notes });
     } catch (error) {
       if (!(error instanceof IntegrityError || error instanceof DecodeError)) throw error;
       notes.checkpointsDamaged.push(pointer);
@@ -138,6 +137,24 @@ export async function loadState(store: BlockStore, keys: ContainerKeys): Promise
     }
   }
   throw new CoverError("damaged", "Cannot open container: no checkpoint verifies", { cause });
+}
+
+/**
+ * Loads the state by one of the superblock's checkpoints.
+ *
+ * @param from `notes`: told of what the journal lacks
+ * @throws {IntegrityError} if a block of the checkpoint does not verify
+ * @throws {DecodeError} if what verified does not decode
+ */
+export async function loadFrom(
+  store: BlockStore,
+  keys: ContainerKeys,
+  from: { found: FoundSuperblock; pointer: CheckpointPointer; notes: LoadNotes },
+): Promise<Loaded> {
+  const { found, pointer, notes } = from, { superblock } = found, tables = new Tables();
+  const { index, runs } = await loadCheckpoint(store, keys.sealer, pointer, tables);
+  const replayed = await replay(store, keys, { superblock, pointer, index, tables, notes });
+  return { found, tables, pointer, index, checkpointRuns: runs, notes, ...replayed };
 }
 
 /** Applies the journal's records from the checkpoint on. */
@@ -151,14 +168,14 @@ async function replay(
     tables: Tables;
     notes: LoadNotes;
   },
-): Promise<Pick<Loaded, "sessions" | "chunks" | "last" | "hash" | "tail">> {
+): Promise<Pick<Loaded, "sessions" | "chunks" | "last" | "hash" | "tail" | "broken">> {
   const { superblock, pointer, index, tables, notes } = from;
   const sessions: Session[] = index.sessions.filter((past) =>
     !superblock.sessions.some((entry) => equalConstantTime(entry.id, past.id))
   ).map((past) => ({ ...past }));
   const chunks: Chunk[] = [...index.chunks];
   let last = pointer.start, hash = index.hash;
-  let tail: JournalReader | undefined;
+  let tail: JournalReader | undefined, broken: JournalReader | undefined;
   for (const entry of superblock.sessions) {
     const session: Session = { ...entry, last: entry.last ?? entry.first - 1 };
     sessions.push(session);
@@ -189,22 +206,34 @@ async function replay(
     chunks.push(...reader.chunks);
     tail = entry.last === undefined ? reader : undefined;
     if (entry.last !== undefined && last < entry.last) {
+      broken = reader;
       notes.journalDamage = `The journal is damaged: the commits ${
         last + 1
       } to ${entry.last} and later are lost`;
     }
   }
-  return { sessions, chunks, last, hash, tail };
+  return { sessions, chunks, last, hash, tail, broken };
 }
 
-function chunkOf(entry: SessionEntry): Chunk {
+/** The first chunk of a session's segment that is still needed. */
+export function chunkOf(entry: SessionEntry): Chunk {
   return { position: entry.head, count: entry.headBlocks, first: entry.headCommit };
 }
 
-/** The used runs of a loaded state, all but those of the checkpoint that did not serve. */
-export function* usedRuns(loaded: Loaded): Generator<Run> {
-  yield* loaded.checkpointRuns;
-  yield* loaded.chunks;
+/** The blocks of checkpoints and journal of a loaded state; of the checkpoint that did not serve, if its index is whole. */
+export async function metadataRuns(
+  store: BlockStore,
+  keys: ContainerKeys,
+  loaded: Loaded,
+): Promise<readonly Run[]> {
+  const { current, previous } = loaded.found.superblock, runs = [...loaded.checkpointRuns, ...loaded.chunks];
+  if (previous === undefined || loaded.pointer !== current) return runs;
+  try {
+    return [...runs, ...(await loadCheckpoint(store, keys.sealer, previous, undefined)).runs];
+  } catch (error) {
+    if (error instanceof IntegrityError || error instanceof DecodeError) return runs;
+    throw error;
+  }
 }
 
 /**

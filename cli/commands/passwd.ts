@@ -1,9 +1,7 @@
 import { calibrateRounds, replaceSlot } from "../../crypto/mod.ts";
 import { CoverError } from "../../crypto/errors.ts";
-import { equalConstantTime } from "../../crypto/bytes.ts";
-import type { BlockStore } from "../../fs/block/store.ts";
 import { Container } from "../../fs/container.ts";
-import { withUnlocked } from "../container.ts";
+import { withUnlocked, writeEncryptionCopy } from "../container.ts";
 import { wholeNumber, writingCommand } from "../options.ts";
 import { print } from "../output.ts";
 import { readNewPassphrase } from "../passphrase.ts";
@@ -42,7 +40,9 @@ export const passwdCommand = () =>
           rounds,
         });
         const other = encryption.copy === 0 ? 1 : 0;
-        for (const copy of [other, encryption.copy] as const) await writeCopy(store, copy, changed.bytes);
+        for (const copy of [other, encryption.copy] as const) {
+          await writeEncryptionCopy(store, copy, changed.bytes);
+        }
         // The superblock then names the new sequence, so that the old passphrase's block cannot be played back.
         const opened = await Container.open(store, { ...keys, keySequence: changed.header.sequence }, {
           mode: "write",
@@ -60,14 +60,4 @@ function passphraseSlot(slots: readonly ({ readonly kind: string } | undefined)[
   const index = slots.findIndex((slot) => slot?.kind === "passphrase");
   if (index >= 0 && slots.findLastIndex((slot) => slot?.kind === "passphrase") === index) return index;
   throw new CoverError("usage", "Cannot tell which passphrase to change: unlock with that passphrase");
-}
-
-async function writeCopy(store: BlockStore, copy: 0 | 1, bytes: Uint8Array): Promise<void> {
-  await store.writeHeader("key", copy, bytes);
-  await store.flush();
-  if (!equalConstantTime(await store.readHeader("key", copy), bytes)) {
-    throw new CoverError("failure", `Encryption block ${"AB"[copy]} does not read back as it was written`, {
-      hint: "The other copy is as it was; look after the storage",
-    });
-  }
 }

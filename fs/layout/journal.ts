@@ -43,6 +43,9 @@ function getProof(input: ByteReader): BornRun[] {
   return proof;
 }
 
+/** How many records in a row may be missing for the ones behind them to be found. */
+const MISSING_MOST = 8;
+
 /** A writer session, as far as sealing needs it. */
 export interface SessionIdentity {
   readonly id: Uint8Array;
@@ -315,24 +318,60 @@ export class JournalReader {
    * only after the one before is durable, so that is damage and not a crash.
    */
   async damaged(): Promise<boolean> {
-    const { chunk, next, commit } = this.#place, behind = commit + 1;
-    if (await this.#link(chunk, behind)) return true;
-    const rest = { position: next + 1, count: chunk.count - this.used - 1 };
-    for (const run of [rest, await this.#link(chunk, commit)]) {
-      if (run === undefined || run.count <= 0) continue;
-      const sealed = await this.#store.read(run.position, run.count), plain = new Uint8Array(BLOCK);
-      for (let i = 0; i < run.count; i++) {
-        const run1 = identity(this.#session, run.position + i, behind);
+    const { chunk, commit } = this.#place;
+    for (let i = 1; i <= MISSING_MOST; i++) if (await this.#link(chunk, commit + i)) return true;
+    return await this.#behind() !== undefined;
+  }
+
+  /**
+   * Goes on to the next record that verifies by itself, behind one that does not; {@linkcode next} then answers it.
+   * That it follows what was read before is not known: the chain of hashes is broken. Up to
+   * {@linkcode MISSING_MOST} records in a row are looked beyond, and a link as far as its chunk reaches.
+   *
+   * @returns false if there is none; the reader is where it was
+   */
+  async skip(): Promise<boolean> {
+    const place = await this.#behind();
+    if (place === undefined) return false;
+    if (place.chunk !== this.#place.chunk) this.chunks.push({ ...place.chunk, first: place.commit });
+    this.#place = place;
+    this.#ahead = undefined;
+    return true;
+  }
+
+  /** Where the next record is that verifies by itself, behind one that does not. */
+  async #behind(): Promise<Place | undefined> {
+    const { chunk, next, commit } = this.#place;
+    const here = await this.#seek(chunk, next, commit + 1);
+    if (here) return here;
+    for (let first = commit; first <= commit + chunk.count / 2 + 1; first++) {
+      const linked = await this.#link(chunk, first);
+      // The missing record itself may be there in part.
+      const there = linked && await this.#seek(linked, linked.position, Math.max(first, commit + 1));
+      if (there) return there;
+    }
+    return undefined;
+  }
+
+  /** Looks for a record's beginning from `from` to the end of a chunk, of `least` or one of the commits after it. */
+  async #seek(chunk: Run, from: Position, least: CommitNumber): Promise<Place | undefined> {
+    const count = chunk.position + chunk.count - 1 - from, plain = new Uint8Array(BLOCK);
+    if (count <= 0) return undefined;
+    const sealed = await this.#store.read(from, count);
+    for (let i = 0; i < count; i++) {
+      const block = sealed.subarray(i * SEALED, (i + 1) * SEALED);
+      for (let commit = least; commit < least + MISSING_MOST; commit++) {
         try {
-          await this.#sealer.unseal(run1, sealed.subarray(i * SEALED, (i + 1) * SEALED), plain);
+          await this.#sealer.unseal(identity(this.#session, from + i, commit), block, plain);
         } catch (error) {
           if (error instanceof IntegrityError) continue;
           throw error;
         }
-        if (isRecord(plain, behind, this.#session.id)) return true;
+        if (!isRecord(plain, commit, this.#session.id)) continue;
+        return { chunk, next: from + i, commit, hash: undefined };
       }
     }
-    return false;
+    return undefined;
   }
 
   async #link(chunk: Run, commit: CommitNumber): Promise<Run | undefined> {
