@@ -103,10 +103,8 @@ export async function withUnlocked<T>(
   using unlocked = await unlock(header, await readPassphrase(access, name));
   const keys = await containerKeys(header, unlocked.masterKeys);
   try {
-    if (options.mode === "write" && store instanceof RemoteStore) {
-      const { containerId, generation } = header, prover = await proverOf(unlocked.masterKeys, header);
-      if (prover === undefined) throw new Error(`Master key ${generation} is missing`);
-      await store.upgrade({ prover, containerId, session, takeover: access.takeover });
+    if (options.mode === "write") {
+      await claimWriter(store, { header, unlocked, session, takeover: access.takeover });
     }
     return await work({ store, encryption, unlocked, keys, session, name, memory });
   } catch (error) {
@@ -114,6 +112,22 @@ export async function withUnlocked<T>(
   } finally {
     keys.sealer[Symbol.dispose]();
   }
+}
+
+/** Takes the lease of a container on a server, with the proof of its key; others are locked when they are opened. */
+export async function claimWriter(
+  store: BlockStore,
+  as: {
+    readonly header: EncryptionHeader;
+    readonly unlocked: Unlocked;
+    readonly session: Uint8Array;
+    readonly takeover: true | undefined;
+  },
+): Promise<void> {
+  if (!(store instanceof RemoteStore)) return;
+  const { header, unlocked, session, takeover } = as, prover = await proverOf(unlocked.masterKeys, header);
+  if (prover === undefined) throw new Error(`Master key ${header.generation} is missing`);
+  await store.upgrade({ prover, containerId: header.containerId, session, takeover });
 }
 
 /**
@@ -158,26 +172,40 @@ export async function useVolume<T>(volume: Volume, work: (volume: Volume) => Pro
 
 /** Opens a container and refuses one whose history lacks the remembered commit: before anything is written. */
 async function openChecked(
-  { store, keys, session, memory }: UnlockedContainer,
+  unlocked: UnlockedContainer,
   mode: AccessMode,
   access: Access,
 ): Promise<Container> {
+  const { store, keys, session, memory } = unlocked;
   const blocks = store instanceof RemoteStore ? new CachedStore(store, { bytes: access.cacheSize }) : store;
-  const point = memory.point(keys.containerId), check = point !== undefined && !access.acceptRollback;
-  if (check || mode === "read") {
-    const reader = await Container.open(blocks, keys, { mode: "read" });
-    if (check && !reader.contains(point)) {
-      throw new CoverError(
-        "rollback",
-        `Cannot open container: it is older than commit ${point.commit}, seen before`,
-        {
-          hint: "If an old state was put back on purpose, use --accept-rollback once",
-        },
-      );
-    }
-    if (mode === "read") return reader;
-  }
+  const check = memory.point(keys.containerId) !== undefined && !access.acceptRollback;
+  if (mode === "read") return await refuseOlder({ ...unlocked, store: blocks }, access);
+  if (check) await refuseOlder({ ...unlocked, store: blocks }, access);
   return await Container.open(blocks, keys, { mode, session });
+}
+
+/**
+ * Opens a container to read.
+ *
+ * @throws {CoverError} "rollback" if its history lacks the remembered commit, "damaged" if the journal is, and for that
+ */
+export async function refuseOlder(
+  { store, keys, memory }: Pick<UnlockedContainer, "store" | "keys" | "memory">,
+  access: Pick<Access, "acceptRollback">,
+): Promise<Container> {
+  const point = memory.point(keys.containerId);
+  const reader = await Container.open(store, keys, { mode: "read" }), { journalDamage } = reader.notes;
+  if (point === undefined || access.acceptRollback || reader.contains(point)) return reader;
+  if (journalDamage !== undefined) {
+    throw new CoverError("damaged", `Cannot open container: ${journalDamage}`, {
+      hint: "Run coverfs fsck, and coverfs fsck --repair; --accept-rollback reads what is left",
+    });
+  }
+  throw new CoverError(
+    "rollback",
+    `Cannot open container: it is older than commit ${point.commit}, seen before`,
+    { hint: "If an old state was put back on purpose, use --accept-rollback once" },
+  );
 }
 
 /** Reads both copies of the encryption block and takes the newest valid one. */
@@ -230,7 +258,8 @@ export async function proverOf(masterKeys: ReadonlyMap<number, SecretBytes>, hea
   return key && await writerKeyPair(key, containerId, { generation });
 }
 
-async function openExisting(locator: Locator, access: Access, mode: AccessMode): Promise<BlockStore> {
+/** Opens the store of a container that is there. @throws {CoverError} as the stores do */
+export async function openExisting(locator: Locator, access: Access, mode: AccessMode): Promise<BlockStore> {
   switch (locator.kind) {
     case "file":
       await mustBeFile(locator.path);

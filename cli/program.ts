@@ -2,9 +2,12 @@
 import { Command, CommanderError, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import denoConfig from "../deno.json" with { type: "json" };
 import { catCommand } from "./commands/cat.ts";
+import { cloneCommand } from "./commands/clone.ts";
+import { compactCommand } from "./commands/compact.ts";
 import { completionCommand } from "./commands/completion.ts";
 import { fsckCommand } from "./commands/fsck.ts";
 import { getCommand } from "./commands/get.ts";
+import { headerCommand } from "./commands/header.ts";
 import { infoCommand } from "./commands/info.ts";
 import { initCommand } from "./commands/init.ts";
 import { lsCommand } from "./commands/ls.ts";
@@ -58,6 +61,9 @@ export function makeProgram(setExitCode: (code: number) => void) {
     statCommand(),
     infoCommand(),
     fsckCommand(setExitCode),
+    compactCommand(),
+    cloneCommand(),
+    headerCommand(),
     passwdCommand(),
     serveCommand(),
     completionCommand(() => program),

@@ -283,7 +283,7 @@ function report(findings: Finding[], range: { ino: Ino; from: number; to: number
 
 /** Which blocks of a run of data do not verify, by their place in the run. */
 export async function badBlocks(
-  store: BlockStore,
+  store: Pick<BlockStore, "read">,
   keys: ContainerKeys,
   { sessions }: Pick<Loaded, "sessions">,
   run: { readonly position: Position; readonly birth: CommitNumber; readonly count: number },

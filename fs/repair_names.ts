@@ -28,7 +28,7 @@ export async function mendNames(mending: Mending): Promise<void> {
 
 /** Mends the root, inodes of no type and symlinks without target: before anything is judged by what it is. */
 export async function mendInodes(mending: Mending): Promise<void> {
-  const { tables } = mending, { inodes, dentries } = tables;
+  const { tables } = mending, { inodes } = tables;
   if (!isFolder(tables, ROOT)) {
     if (inodes.has(ROOT) && (inodes.mode[ROOT]! & S_IFMT) === S_IFREG) moveContent(mending, ROOT);
     inodes.insert(ROOT);

@@ -153,6 +153,28 @@ export class Space {
     return runs;
   }
 
+  /**
+   * Takes the first free blocks below a position, for data that is moved there; less than asked for if there are not as
+   * many that the reserve can spare.
+   */
+  takeFirst(blocks: number, below: Position): Run[] {
+    const runs: Run[] = [];
+    let left = Math.min(blocks, this.available);
+    for (const { position, count } of this.#free.runs()) {
+      if (left <= 0 || position >= below) break;
+      const taken = Math.min(count, left, below - position);
+      runs.push({ position, count: taken });
+      left -= taken;
+    }
+    for (const run of runs) this.#free.use(run.position, run.count);
+    return runs;
+  }
+
+  /** Blocks in use. */
+  get used(): number {
+    return this.#grownTo - this.#free.freeBlocks;
+  }
+
   /** Takes blocks for metadata, in at most `most` runs, from the reserve if the container cannot grow. */
   async takeMetadata(blocks: number, most: number): Promise<Run[]> {
     if (this.available < blocks) {

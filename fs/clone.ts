@@ -1,0 +1,183 @@
+/** Copying of a container as it is sealed: block by block to the same positions, each verified on its way. */
+import { CoverError, IntegrityError } from "../crypto/errors.ts";
+import { SEALED } from "../crypto/sealer.ts";
+import type { BlockStore } from "./block/store.ts";
+import { breathe } from "./clock.ts";
+import { badBlocks } from "./fsck.ts";
+import { DecodeError } from "./layout/bytes.ts";
+import { blocksFor } from "./layout/extent_tree.ts";
+import { encodeSuperblock, type Run } from "./layout/superblock.ts";
+import {
+  type ContainerKeys,
+  durableOf,
+  type DurablePoint,
+  type Loaded,
+  loadState,
+  superIdentity,
+} from "./loading.ts";
+import { Paths } from "./paths.ts";
+import type { CommitNumber, Ino, Position } from "./types.ts";
+
+/** Blocks that are copied at once. */
+const COPY_RUN = 256;
+/** How often a copy follows a writer that reuses blocks before they were copied. */
+const PASSES = 20;
+
+/** How to clone. */
+export interface CloneOptions {
+  /** The encryption block, for both copies; it is written last, and only with it the target is a container. */
+  readonly encryptionBlock: Uint8Array;
+  /** Told of progress: blocks of data done of all. What it throws ends the copy. */
+  readonly onProgress?: (done: number, all: number) => void;
+}
+
+/** What was cloned. */
+export interface Cloned {
+  readonly commit: CommitNumber;
+  readonly blocks: number;
+  readonly durable: DurablePoint | undefined;
+}
+
+/** A run of data blocks of one file. */
+interface DataRun extends Run {
+  readonly ino: Ino;
+  readonly birth: CommitNumber;
+}
+
+/**
+ * Copies the newest commit of a container into an empty store that was opened to create. The source may be written
+ * meanwhile: what was reused before it was copied is taken from a newer commit, so that the copy is one commit whole.
+ *
+ * @throws {IntegrityError} if the source is damaged
+ * @throws {CoverError} "busy" if the source changes faster than it can be copied; as `loadState`
+ * @throws {FsError} ENOSPC or EDQUOT of the target
+ */
+export async function cloneContainer(
+  source: BlockStore,
+  keys: ContainerKeys,
+  target: BlockStore,
+  options: CloneOptions,
+): Promise<Cloned> {
+  let before: { commit: CommitNumber; sequence: number } | undefined;
+  for (let pass = 1; pass <= PASSES; pass++) {
+    await source.refresh();
+    const loaded = await loadState(source, keys), { sequence } = loaded.found.superblock;
+    if (loaded.notes.journalDamage !== undefined) {
+      throw new CoverError("damaged", `Cannot clone container: ${loaded.notes.journalDamage}`);
+    }
+    const runs = dataRuns(loaded);
+    await target.reserve(endOf([...loaded.checkpointRuns, ...loaded.chunks, ...runs]));
+    const missing = await copyMetadata(source, keys, target, loaded) ??
+      await copyData(source, keys, target, { ...options, loaded, runs, fresh: pass === 1 });
+    if (missing === undefined) {
+      await target.flush();
+      for (const copy of [0, 1] as const) {
+        await target.writeHeader("key", copy, options.encryptionBlock);
+        await target.flush();
+      }
+      const blocks = runs.reduce((sum, run) => sum + run.count, 0);
+      const durable = durableOf({ ...loaded, tail: undefined });
+      return { commit: loaded.last, blocks, durable };
+    }
+    const moved = before?.commit !== loaded.last || before.sequence !== sequence;
+    if (!moved) throw missing;
+    before = { commit: loaded.last, sequence };
+  }
+  throw new CoverError("busy", "Cannot clone container: it changes faster than it can be copied");
+}
+
+function dataRuns({ tables: { extents } }: Loaded): DataRun[] {
+  const runs: DataRun[] = [];
+  extents.everyExtent((ino, _offset, length, position, birth) => {
+    const blocks = blocksFor(length);
+    for (let at = 0; at < blocks; at += COPY_RUN) {
+      runs.push({ ino, position: position + at, count: Math.min(COPY_RUN, blocks - at), birth });
+    }
+  });
+  return runs;
+}
+
+function endOf(runs: readonly Run[]): Position {
+  return runs.reduce((end, run) => Math.max(end, run.position + run.count), 0);
+}
+
+/**
+ * Copies checkpoint and journal, and writes superblocks that end with the commit that was loaded.
+ *
+ * @returns what is missing: the source's blocks were reused since it was loaded, or they are damaged
+ */
+async function copyMetadata(
+  source: BlockStore,
+  keys: ContainerKeys,
+  target: BlockStore,
+  loaded: Loaded,
+): Promise<Error | undefined> {
+  for (const { position, count } of [...loaded.checkpointRuns, ...loaded.chunks]) {
+    for (let at = 0; at < count; at += COPY_RUN) {
+      const blocks = Math.min(COPY_RUN, count - at);
+      const bytes = await source.read(position + at, blocks);
+      await target.write(position + at, bytes.slice(0, blocks * SEALED));
+    }
+  }
+  const { superblock } = loaded.found, { last } = loaded;
+  const plain = encodeSuperblock({
+    ...superblock,
+    clean: true,
+    current: loaded.pointer,
+    previous: undefined,
+    sessions: superblock.sessions
+      .map((entry) => ({ ...entry, last: Math.min(entry.last ?? last, last) }))
+      .filter((entry) => entry.last >= entry.first),
+  });
+  for (const copy of [0, 1] as const) {
+    const sealed = new Uint8Array(SEALED);
+    await keys.sealer.seal(superIdentity(keys.generation, copy), plain, sealed);
+    await target.writeHeader("super", copy, sealed);
+  }
+  try {
+    const there = await loadState(target, keys);
+    if (there.last === last && there.notes.journalDamage === undefined) return undefined;
+    return new IntegrityError("The journal does not verify");
+  } catch (error) {
+    if (error instanceof DecodeError || error instanceof CoverError && error.kind === "damaged") {
+      return new IntegrityError("The checkpoint does not verify");
+    }
+    throw error;
+  }
+}
+
+/** Copies the data that the target has not yet. @returns what of it does not verify in the source, undefined for nothing */
+async function copyData(
+  source: BlockStore,
+  keys: ContainerKeys,
+  target: BlockStore,
+  options: CloneOptions & {
+    readonly loaded: Loaded;
+    readonly runs: readonly DataRun[];
+    readonly fresh: boolean;
+  },
+): Promise<Error | undefined> {
+  const { loaded, runs, fresh } = options, all = runs.reduce((sum, run) => sum + run.count, 0);
+  let done = 0, missing: Error | undefined;
+  for (const run of runs) {
+    // Of an earlier pass: what is the same still is there.
+    if (fresh || (await badBlocks(target, keys, loaded, run)).length > 0) {
+      const bytes = (await source.read(run.position, run.count)).slice(0, run.count * SEALED);
+      const held = { read: () => bytes } as Pick<BlockStore, "read">;
+      const bad = await badBlocks(held, keys, loaded, run);
+      if (bad.length > 0) missing ??= damageOf(loaded, run);
+      else await target.write(run.position, bytes);
+    }
+    done += run.count;
+    options.onProgress?.(done, all);
+    await breathe();
+  }
+  return missing;
+}
+
+function damageOf({ tables }: Loaded, { ino }: DataRun): Error {
+  const path = new TextDecoder().decode(new Paths(tables).of(ino));
+  return new CoverError("integrity", `Cannot clone container: a block of "${path}" does not verify`, {
+    hint: "Look at it with coverfs fsck --scrub",
+  });
+}

@@ -1,0 +1,149 @@
+/** Damage in the middle of the journal: what is lost is named, and given up only by a repair. */
+import assert from "node:assert/strict";
+import { CoverError } from "../../crypto/errors.ts";
+import { SEALED } from "../../crypto/sealer.ts";
+import { crashImages } from "../../fs/block/crash.ts";
+import { RecordingStore } from "../../fs/block/recording.ts";
+import { checkContainer } from "../../fs/fsck.ts";
+import { RamStore } from "../../fs/store/ram.ts";
+import { ROOT } from "../../fs/types.ts";
+import type { Volume } from "../../fs/volume.ts";
+import { check, codesOf, repair, spoil } from "./damage.ts";
+import { equal, FILE, makeContainer, name, openVolume, pattern, SEED, testKeys } from "./fixture.ts";
+
+/** A container of one session with a commit for each file, and where the records of these lie. */
+async function commits(count: number, end = true): Promise<{ store: RamStore; records: number[] }> {
+  const base = new RamStore();
+  await makeContainer(base);
+  const store = new RecordingStore(base), volume = await openVolume(store), records: number[] = [];
+  for (let i = 0; i < count; i++) {
+    await volume.write(volume.create(ROOT, name(`file ${i}`), FILE), 0, pattern(5000, i + 1));
+    const before = store.events.length;
+    await volume.sync();
+    records.push(store.events.slice(before).findLast((event) => event.kind === "write")!.position);
+  }
+  if (end) await volume.end();
+  else await volume.container.store.flush();
+  return { store: base, records };
+}
+
+async function assertHolds(volume: Volume, files: number): Promise<void> {
+  for (let i = 0; i < files; i++) {
+    const bytes = await volume.read(volume.lookup(ROOT, name(`file ${i}`))!, 0, 10_000);
+    assert.ok(equal(bytes, pattern(5000, i + 1)), `file ${i}`);
+  }
+  assert.equal([...volume.list(ROOT)].filter((one) => one.name[0] === 0x66).length, files);
+}
+
+function text(names: readonly Uint8Array[] | undefined): string[] {
+  return (names ?? []).map((one) => new TextDecoder().decode(one));
+}
+
+const CASES:
+  readonly (readonly [title: string, count: number, spoiled: readonly number[], readable: string])[] = [
+    ["one record", 6, [2], "4 to 6 can still be read"],
+    ["two records in a row", 7, [2, 3], "5 to 7 can still be read"],
+    ["records here and there", 9, [2, 5], "4 to 5, 7 to 9 can still be read"],
+    ["the last record", 4, [3], "none of them can be read"],
+    ["a record before the next chunk's link", 40, [3], "5 to 40 can still be read"],
+  ];
+
+for (const [title, count, spoiled, readable] of CASES) {
+  Deno.test(`journal: ${title} damaged, after an end in order: what is lost is named, then given up`, async () => {
+    const { store, records } = await commits(count), kept = spoiled[0]!;
+    for (const one of spoiled) await spoil(store, records[one]!);
+    const report = await checkContainer(store, await testKeys());
+    const [finding] = report.findings;
+    assert.deepEqual(codesOf(report.findings), ["journal"]);
+    assert.ok(finding!.message.includes(readable), finding!.message);
+    const expected = Array.from({ length: count }, (_, i) => i).filter((i) =>
+      i >= kept && !spoiled.includes(i)
+    );
+    assert.deepEqual(text(finding!.names), expected.map((i) => `/file ${i}`));
+    assert.equal(report.lost.at(-1)?.commit, count);
+    await assert.rejects(
+      openVolume(store),
+      (error) => error instanceof CoverError && error.kind === "damaged",
+    );
+    const { after } = await repair(store);
+    assert.deepEqual(after.findings, []);
+    const volume = await openVolume(store);
+    await assertHolds(volume, kept);
+    volume.create(ROOT, name("new"), FILE);
+    await volume.end();
+    await assertHolds(await openVolume(store, "read"), kept);
+    assert.deepEqual(await check(store), []);
+  });
+}
+
+Deno.test("journal: two damaged records with a good one behind them bar writing, though the segment is open", async () => {
+  const { store, records } = await commits(6, false);
+  await spoil(store, records[2]!);
+  await spoil(store, records[3]!);
+  assert.deepEqual(codesOf(await check(store)), ["journal"]);
+  await assert.rejects(openVolume(store), (error) => error instanceof CoverError && error.kind === "damaged");
+  assert.deepEqual((await repair(store)).after.findings, []);
+  await assertHolds(await openVolume(store, "read"), 2);
+});
+
+Deno.test("journal: damage of a session leads to the loss of the sessions after it", async () => {
+  const { store, records } = await commits(3);
+  for (let i = 3; i < 6; i++) {
+    const volume = await openVolume(store);
+    await volume.write(volume.create(ROOT, name(`file ${i}`), FILE), 0, pattern(5000, i + 1));
+    await volume.end();
+  }
+  await spoil(store, records[1]!);
+  const [finding] = await check(store);
+  assert.match(finding!.message, /commits 2 to 6 are lost, 3 to 6 can still be read/);
+  assert.deepEqual(text(finding!.names), ["/file 2", "/file 3", "/file 4", "/file 5"]);
+  assert.deepEqual((await repair(store)).after.findings, []);
+  const volume = await openVolume(store);
+  await assertHolds(volume, 1);
+  await volume.end();
+});
+
+Deno.test("journal: damage that only the previous checkpoint would need costs nothing", async () => {
+  const base = new RamStore();
+  await makeContainer(base);
+  const store = new RecordingStore(base), volume = await openVolume(store);
+  const add = async (i: number) => {
+    await volume.write(volume.create(ROOT, name(`file ${i}`), FILE), 0, pattern(5000, i + 1));
+    await volume.sync();
+  };
+  await add(0);
+  await volume.checkpoint();
+  await add(1);
+  const record = store.events.findLast((event) => event.kind === "write" && event.bytes.length === SEALED)!;
+  assert.equal(record.kind, "write");
+  await volume.checkpoint();
+  await add(2);
+  await volume.end();
+  await spoil(base, (record as { position: number }).position);
+  const found = await check(base);
+  assert.deepEqual(codesOf(found), ["checkpoint"]);
+  assert.match(
+    found.find(({ code }) => code === "checkpoint")!.message,
+    /^The journal before the newest checkpoint/,
+  );
+  assert.deepEqual((await repair(base)).after.findings, []);
+  await assertHolds(await openVolume(base, "read"), 3);
+});
+
+Deno.test(`journal: giving up lost commits may be interrupted at any moment (seed ${SEED})`, async () => {
+  const { store: base, records } = await commits(6);
+  await spoil(base, records[2]!);
+  const store = new RecordingStore(base, { initial: base.toBytes(), scribble: true });
+  await repair(store);
+  for (const image of crashImages(store, { seed: SEED })) {
+    const crashed = RamStore.fromBytes(image.bytes);
+    assert.deepEqual(
+      codesOf((await repair(crashed)).after.findings),
+      [],
+      `event ${image.events} ${image.mode}`,
+    );
+    const volume = await openVolume(crashed);
+    await assertHolds(volume, 2);
+    await volume.end();
+  }
+});
