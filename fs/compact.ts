@@ -8,7 +8,7 @@ import { blocksFor } from "./layout/extent_tree.ts";
 import type { Run } from "./layout/superblock.ts";
 import type { ContainerKeys, DurablePoint } from "./loading.ts";
 import { Mending } from "./mending.ts";
-import type { CommitNumber, FileOffset, Ino } from "./types.ts";
+import type { CommitNumber, FileOffset, Ino, Position } from "./types.ts";
 
 /** Blocks that are moved before a commit makes their old places free. */
 const BATCH_BLOCKS = 4096;
@@ -30,7 +30,7 @@ export interface Compacted {
   readonly before: number;
   readonly after: number;
   readonly moved: number;
-  /** Blocks that do not verify: they stay where they are. */
+  /** Blocks that stay where they are, as they or their neighbours do not verify. */
   readonly unreadable: number;
   readonly durable: DurablePoint | undefined;
 }
@@ -67,13 +67,13 @@ export async function compactContainer(
   } finally {
     await container.end();
   }
-  const { moved, unreadable } = mover;
-  return { before, after: await store.size(), moved, unreadable, durable: container.durable };
+  const { moved, unreadable } = mover, after = await store.size();
+  return { before, after, moved, unreadable: unreadable.size, durable: container.durable };
 }
 
 class Mover {
   moved = 0;
-  unreadable = 0;
+  readonly unreadable = new Set<Position>();
   readonly #container: Container;
   readonly #mending: Mending;
   readonly #options: CompactOptions;
@@ -98,7 +98,6 @@ class Mover {
   async pass(): Promise<boolean> {
     const { space } = this.#container, goal = space.used + space.reserve;
     let pending = 0, any = false;
-    this.unreadable = 0;
     for (const part of this.#behind(goal)) {
       for (let at = 0; at < part.count;) {
         const runs = space.takeFirst(Math.min(MOVE_RUN, part.count - at), goal);
@@ -141,7 +140,7 @@ class Mover {
       await readSealed(store, sealer, this.#container.dataIdentity(part.position, part.birth), plain);
     } catch (error) {
       if (!(error instanceof IntegrityError)) throw error;
-      this.unreadable += part.count;
+      for (let i = 0; i < part.count; i++) this.unreadable.add(part.position + i);
       space.forget(to.position, to.count);
       return;
     }

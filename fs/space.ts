@@ -249,7 +249,7 @@ export class Space {
     const inside = this.#free.freeBlocks - (this.#grownTo - this.#free.tailStart());
     const keep = Math.max(0, this.reserve + this.#promised - inside);
     const end = this.#free.tailStart() + keep;
-    if (this.#grownTo - end < (options.ended ? GROW_LEAST : Math.max(GROW_LEAST, end / 8))) return;
+    if (this.#grownTo - end < (options.ended ? GROW_LEAST : Math.max(GROW_LEAST / 2, end / 8))) return;
     this.#free.limit = end;
     this.#grownTo = end;
     await this.#store.truncate(end);

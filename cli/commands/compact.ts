@@ -32,7 +32,9 @@ export const compactCommand = () =>
             `${escapeControls(name)}: ${size(done.before)} before, ${size(done.after)} now, ${
               size(done.moved)
             } moved` +
-              (done.unreadable > 0 ? `, ${size(done.unreadable)} do not verify: see fsck --scrub` : ""),
+              (done.unreadable > 0
+                ? `, ${size(done.unreadable)} left as they do not verify: see coverfs fsck --scrub`
+                : ""),
           );
         })
       )

@@ -1,7 +1,7 @@
 import { calibrateRounds, replaceSlot } from "../../crypto/mod.ts";
 import { CoverError } from "../../crypto/errors.ts";
 import { Container } from "../../fs/container.ts";
-import { withUnlocked, writeEncryptionCopy } from "../container.ts";
+import { refuseOlder, withUnlocked, writeEncryptionCopy } from "../container.ts";
 import { wholeNumber, writingCommand } from "../options.ts";
 import { print } from "../output.ts";
 import { readNewPassphrase } from "../passphrase.ts";
@@ -23,11 +23,7 @@ export const passwdCommand = () =>
         const masterKey = unlocked.masterKeys.get(header.generation)!;
         const index = passphraseSlot(header.slots, unlocked.slotIndex);
         // The history is checked before anything is written.
-        const point = memory.point(keys.containerId),
-          before = await Container.open(store, keys, { mode: "read" });
-        if (point && !options.acceptRollback && !before.contains(point)) {
-          throw new CoverError("rollback", `The container is older than commit ${point.commit}, seen before`);
-        }
+        await refuseOlder(container, options);
         const text = await readNewPassphrase(
           { passfile: options.newPassfile, extpass: options.newExtpass },
           name,

@@ -137,7 +137,10 @@ export class JournalWriter {
     const payload = proof.length > 0 ? withProof(proof, changes) : changes;
     const flags = proof.length > 0 ? PROVES_ITSELF : 0, blocks = recordBlocks(payload.length);
     let begun: Run | undefined;
-    if (!this.#fits(blocks)) begun = await this.#begin(commit, blocks);
+    if (!this.#fits(blocks)) {
+      const wanted = Math.min(CHUNK_LARGEST, this.#chunk.count * 2);
+      begun = await this.#begin(commit, wanted, Math.max(CHUNK_FIRST, blocks + 2));
+    }
     const plain = new Uint8Array(blocks * BLOCK), view = new DataView(plain.buffer);
     view.setBigUint64(0, RECORD_MAGIC, true);
     plain.set(this.#session.id, 8);
@@ -153,8 +156,7 @@ export class JournalWriter {
   }
 
   /** Begins a new chunk: the old one's last block says where it lies. */
-  async #begin(commit: CommitNumber, blocks: number): Promise<Run> {
-    const least = Math.max(CHUNK_FIRST, blocks + 2), wanted = Math.min(CHUNK_LARGEST, this.#chunk.count * 2);
+  async #begin(commit: CommitNumber, wanted: number, least: number): Promise<Run> {
     const chunk = await this.#allocate(Math.max(wanted, least), least);
     const plain = new Uint8Array(BLOCK), view = new DataView(plain.buffer);
     view.setBigUint64(0, LINK_MAGIC, true);
@@ -167,9 +169,12 @@ export class JournalWriter {
     return chunk;
   }
 
-  /** Begins a new chunk with the next record whatever room there is, so that older ones can be given back. */
+  /**
+   * Begins a new chunk with the next record whatever room there is, so that older ones can be given back. It is as small
+   * as a session's first: how much will be written until the next checkpoint is not known.
+   */
   async cut(commit: CommitNumber): Promise<Run> {
-    return await this.#begin(commit, 0);
+    return await this.#begin(commit, CHUNK_FIRST, CHUNK_FIRST);
   }
 
   async #write(position: Position, birth: CommitNumber, plain: Uint8Array): Promise<void> {

@@ -8,7 +8,7 @@ import { checkContainer } from "../../fs/fsck.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import { ROOT } from "../../fs/types.ts";
 import type { Volume } from "../../fs/volume.ts";
-import { check, codesOf, repair, spoil } from "./damage.ts";
+import { check, codesOf, repair, spoil } from "./damaged_containers.ts";
 import { equal, FILE, makeContainer, name, openVolume, pattern, SEED, testKeys } from "./fixture.ts";
 
 /** A container of one session with a commit for each file, and where the records of these lie. */

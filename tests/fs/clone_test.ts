@@ -1,0 +1,102 @@
+/** Clones: one commit whole, sealed as it is, also of a container that is written meanwhile. */
+import assert from "node:assert/strict";
+import { CoverError } from "../../crypto/errors.ts";
+import { StoreDecorator } from "../../fs/block/decorator.ts";
+import { cloneContainer } from "../../fs/clone.ts";
+import { RamStore } from "../../fs/store/ram.ts";
+import { ROOT } from "../../fs/types.ts";
+import { assertFiles, blocksOfFile, check, FILES, repair, spoil, treeStore } from "./damaged_containers.ts";
+import { equal, FILE, makeContainer, name, openVolume, pattern, testKeys } from "./fixture.ts";
+
+const encryptionBlock = new Uint8Array(4096).fill(5);
+
+/** A store that tells before each read. */
+class Watched extends StoreDecorator {
+  constructor(base: RamStore, readonly onRead: (count: number) => Promise<void>) {
+    super(base);
+  }
+  override async read(position: number, count: number): Promise<Uint8Array> {
+    await this.onRead(count);
+    return await super.read(position, count);
+  }
+}
+
+Deno.test("clone: the copy is clean, holds all, and has the same sealed blocks where files lie", async () => {
+  const source = await treeStore(), target = new RamStore(), before = source.toBytes();
+  const { commit } = await cloneContainer(source, await testKeys(), target, { encryptionBlock });
+  assert.deepEqual(await check(target), []);
+  const volume = await openVolume(target);
+  await assertFiles(volume, Object.keys(FILES));
+  assert.equal(commit, 5);
+  for (const position of await blocksOfFile(source, "/folder/inner/d")) {
+    assert.ok(equal(target.read(position, 1), source.read(position, 1)));
+  }
+  await volume.end();
+  assert.ok(equal(source.toBytes(), before), "the source is not written");
+  assert.ok(equal(await target.readHeader("key", 1), encryptionBlock));
+});
+
+Deno.test("clone: a session that is still open ends in the copy with the commit that was read", async () => {
+  const source = new RamStore();
+  await makeContainer(source);
+  const writer = await openVolume(source);
+  await writer.write(writer.create(ROOT, name("f"), FILE), 0, pattern(10_000));
+  await writer.sync();
+  const target = new RamStore();
+  await cloneContainer(source, await testKeys(), target, { encryptionBlock });
+  const copy = await openVolume(target);
+  assert.ok(equal(await copy.read(copy.lookup(ROOT, name("f"))!, 0, 20_000), pattern(10_000)));
+  assert.equal(copy.container.superblock.sessions.length, 2);
+  await copy.end();
+  await writer.write(writer.create(ROOT, name("g"), FILE), 0, pattern(10));
+  await writer.end();
+  assert.deepEqual(await check(source), []);
+  assert.deepEqual(await check(target), []);
+});
+
+Deno.test("clone: blocks that a writer reuses meanwhile are taken from a newer commit", async () => {
+  const base = new RamStore();
+  await makeContainer(base);
+  const writer = await openVolume(base),
+    files = [0, 1, 2, 3].map((i) => writer.create(ROOT, name(`f${i}`), FILE));
+  for (const [i, file] of files.entries()) await writer.write(file, 0, pattern(1 << 20, i + 1));
+  await writer.sync();
+  let rounds = 0;
+  const source = new Watched(base, async (count) => {
+    // Between the loading and the copying of data, all data moves, twice: its old places are written again.
+    if (count < 200 || rounds >= 3) return;
+    rounds++;
+    for (let time = 0; time < 2; time++) {
+      for (const [i, file] of files.entries()) {
+        await writer.write(file, 0, pattern(1 << 20, i + 1 + 10 * rounds));
+      }
+      await writer.sync();
+      await writer.checkpoint();
+    }
+  });
+  const target = new RamStore();
+  await cloneContainer(source, await testKeys(), target, { encryptionBlock });
+  assert.equal(rounds, 3);
+  assert.deepEqual(await check(target), []);
+  const copy = await openVolume(target, "read");
+  for (const [i, file] of files.entries()) {
+    assert.ok(equal(await copy.read(file, 0, 2 << 20), pattern(1 << 20, i + 1 + 30)), `file ${i}`);
+  }
+  await writer.end();
+});
+
+Deno.test("clone: a damaged source is refused, with the file's name; a damaged checkpoint is none", async () => {
+  const source = await treeStore();
+  const { current } = (await openVolume(source, "read")).container.superblock;
+  await spoil(source, current.runs[0]!.position);
+  const target = new RamStore();
+  await cloneContainer(source, await testKeys(), target, { encryptionBlock });
+  assert.deepEqual(await check(target), []);
+  await repair(source);
+  await spoil(source, (await blocksOfFile(source, "/folder/inner/d"))[5]!);
+  await assert.rejects(
+    async () => await cloneContainer(source, await testKeys(), new RamStore(), { encryptionBlock }),
+    (error) =>
+      error instanceof CoverError && error.kind === "integrity" && error.message.includes("/folder/inner/d"),
+  );
+});
