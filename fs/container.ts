@@ -42,6 +42,9 @@ import { type CommitNumber, type Ino, type Position, ROOT, S_IFDIR } from "./typ
 /** From how many sessions in the superblock on an opening writes a checkpoint, after which older ones are dropped. */
 const SESSIONS_DUE = 32;
 
+/** Where a new container has its second checkpoint: the first one takes two blocks, and no sector has parts of both. */
+const TWIN_AT = 3;
+
 /**
  * How to open. `session` is 16 random bytes that the store was told of (a store that fences knows it). `repair`: what
  * is wrong with journal and tables does not bar writing. Commits behind a damaged one are then given up for good; no
@@ -116,32 +119,36 @@ export class Container implements AsyncDisposable {
       column[ROOT] = Math.floor(now / 1000);
     }
     const session = { id: crypto.getRandomValues(new Uint8Array(16)), generation: keys.generation };
-    let next = 0;
-    const allocate = (count: number) => {
-      const run = { position: next, count };
-      next += count;
-      return Promise.resolve([run]);
-    };
-    const { pointer } = await writeCheckpoint(store, keys.sealer, tables, {
-      session,
-      start: 0,
-      hash: new Uint8Array(32),
-      sessions: [],
-      chunks: [],
-      head: undefined,
-      birth: () => 1,
-      allocate,
-      sizeOf: (ino) => inodes.size[ino]!,
-      pause: () => Promise.resolve(),
-    });
+    const pointers: CheckpointPointer[] = [];
+    for (const first of [0, TWIN_AT]) {
+      let next = first;
+      const allocate = (count: number) => {
+        const run = { position: next, count };
+        next += count;
+        return Promise.resolve([run]);
+      };
+      const { pointer } = await writeCheckpoint(store, keys.sealer, tables, {
+        session,
+        start: 0,
+        hash: new Uint8Array(32),
+        sessions: [],
+        chunks: [],
+        head: undefined,
+        birth: () => 1,
+        allocate,
+        sizeOf: (ino) => inodes.size[ino]!,
+        pause: () => Promise.resolve(),
+      });
+      pointers.push(pointer);
+    }
     await store.flush();
     const plain = encodeSuperblock({
       containerId: keys.containerId,
       sequence: 1,
       keySequence: keys.keySequence,
       clean: true,
-      current: pointer,
-      previous: undefined,
+      current: pointers[0]!,
+      previous: pointers[1],
       sessions: [],
     });
     for (const copy of [0, 1] as const) {

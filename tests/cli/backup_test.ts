@@ -1,0 +1,179 @@
+/** `coverfs header`, `clone` and `compact` as child processes. */
+import assert from "node:assert/strict";
+import { copyFile, readdir, readFile, stat, writeFile } from "node:fs/promises";
+import { HOST, startServer } from "../net/servers.ts";
+import { prepared, until, type Workplace } from "./run.ts";
+
+const strict = { sanitizeOps: true, sanitizeResources: true };
+const MEGABYTE = 1 << 20;
+
+/** A workplace with a container of a few megabytes. */
+async function workplace(): Promise<{ place: Workplace; content: Uint8Array }> {
+  const place = await prepared();
+  const content = crypto.getRandomValues(new Uint8Array(65_536));
+  await writeFile(place.path("small"), content);
+  const large = new Uint8Array(3 * MEGABYTE);
+  for (let at = 0; at < large.length; at += 65_536) large.set(content, at);
+  await writeFile(place.path("large"), large);
+  assert.equal((await place.run(["put", "large", "small", "/"])).code, 0);
+  return { place, content };
+}
+
+Deno.test(
+  "header backup and restore: what the beginning of a container held is put back byte for byte",
+  strict,
+  async () => {
+    const { place, content } = await workplace();
+    await using _place = place;
+    const backup = await place.run(["header", "backup", "header.bak"]);
+    assert.equal(backup.code, 0, backup.error);
+    const { mode, size } = await stat(place.path("header.bak"));
+    assert.deepEqual([mode & 0o777, size], [0o600, 131_072]);
+    assert.equal((await place.run(["header", "backup", "header.bak"])).code, 1, "overwrites nothing");
+
+    const bytes = new Uint8Array(await readFile(place.container)), whole = bytes.slice();
+    bytes.fill(0, 0, 131_072);
+    await writeFile(place.container, bytes);
+    assert.equal((await place.run(["ls"])).code, 13);
+    const unasked = await place.run(["header", "restore", "header.bak"]);
+    assert.equal(unasked.code, 2, unasked.out);
+    assert.deepEqual(new Uint8Array(await readFile(place.container)), bytes, "nothing was changed");
+    const restored = await place.run(["header", "restore", "header.bak", "-y"]);
+    assert.equal(restored.code, 0, restored.error);
+    assert.deepEqual(new Uint8Array(await readFile(place.container)), whole, "byte for byte");
+    assert.equal((await place.run(["fsck", "--scrub"])).code, 0);
+    assert.deepEqual((await place.run(["cat", "/small"])).bytes, content);
+  },
+);
+
+Deno.test("header restore keeps superblocks that are newer than the backup's", strict, async () => {
+  const { place, content } = await workplace();
+  await using _place = place;
+  assert.equal((await place.run(["header", "backup", "header.bak"])).code, 0);
+  assert.equal((await place.run(["rm", "/large"])).code, 0);
+  const bytes = new Uint8Array(await readFile(place.container));
+  bytes.fill(0, 0, 4096);
+  bytes.fill(0, 65_536, 69_632);
+  await writeFile(place.container, bytes);
+  const restored = await place.run(["header", "restore", "header.bak", "-y"]);
+  assert.equal(restored.code, 0, restored.error);
+  assert.match(restored.out, /^Restored both encryption blocks: /);
+  assert.equal((await place.run(["ls"])).out, "small\n");
+  assert.deepEqual((await place.run(["cat", "/small"])).bytes, content);
+});
+
+Deno.test(
+  "header restore refuses another container's header and an older one, and changes nothing",
+  strict,
+  async () => {
+    const { place } = await workplace();
+    await using _place = place;
+    const other = place.path("other"), env = { COVERFS_CONTAINER: other };
+    assert.equal((await place.run(["init", "--kdf-rounds", "210000"], { env })).code, 0);
+    assert.equal((await place.run(["header", "backup", "other.bak"], { env })).code, 0);
+    assert.equal((await place.run(["header", "backup", "old.bak"])).code, 0);
+    await writeFile(place.path("new"), "another passphrase\n");
+    const changed = await place.run(["passwd", "--new-passfile", "new", "--kdf-rounds", "210000"]);
+    assert.equal(changed.code, 0, changed.error);
+    const before = await readFile(place.container);
+    for (const [file, message] of [["other.bak", /another container/], ["old.bak", /newer/]] as const) {
+      const ran = await place.run(["header", "restore", file, "-y"]);
+      assert.equal(ran.code, 20, ran.error);
+      assert.match(ran.error, message);
+    }
+    await writeFile(place.path("short.bak"), new Uint8Array(1000));
+    assert.equal((await place.run(["header", "restore", "short.bak", "-y"])).code, 13);
+    assert.deepEqual(await readFile(place.container), before);
+    // Without any header of its own, what lies in the container tells.
+    const bytes = new Uint8Array(before).fill(0, 0, 131_072);
+    await writeFile(place.container, bytes);
+    const ran = await place.run(["header", "restore", "other.bak", "-y"]);
+    assert.equal(ran.code, 20, ran.error);
+    assert.deepEqual(new Uint8Array(await readFile(place.container)), bytes);
+  },
+);
+
+Deno.test("clone copies a container that is mounted, as of its newest commit", {
+  ...strict,
+  ignore: Deno.build.os !== "linux",
+}, async () => {
+  const { place, content } = await workplace();
+  await using _place = place;
+  assert.equal((await place.run(["mount", place.path("mnt")])).code, 0);
+  try {
+    await writeFile(place.path("mnt", "late"), "mounted");
+    assert.equal((await place.run(["sync"])).code, 0);
+    const cloned = await place.run(["clone", place.container, "copy"]);
+    assert.equal(cloned.code, 0, cloned.error);
+    const again = await place.run(["clone", place.container, "copy"]);
+    assert.equal(again.code, 1, again.error);
+    assert.match(again.error, /there is something already\nhint: /);
+  } finally {
+    assert.equal((await place.run(["umount", place.path("mnt")])).code, 0);
+  }
+  const env = { COVERFS_CONTAINER: place.path("copy") };
+  assert.equal((await place.run(["fsck", "--scrub"], { env })).code, 0);
+  assert.equal((await place.run(["cat", "/late"], { env })).out, "mounted");
+  assert.deepEqual((await place.run(["cat", "/small"], { env })).bytes, content);
+  assert.equal((await stat(place.path("copy"))).mode & 0o777, 0o600);
+});
+
+Deno.test(
+  "clone goes between a file and a server, both ways; what fails leaves nothing",
+  strict,
+  async () => {
+    const { place, content } = await workplace();
+    await using _place = place;
+    await using server = await startServer({});
+    const link = server.link(server.firstToken!, { host: HOST });
+    const there = await place.run(["clone", place.container, link]);
+    assert.equal(there.code, 0, there.error);
+    assert.equal(
+      (await place.run(["clone", place.container, link])).code === 0,
+      false,
+      "refuses an existing target",
+    );
+    const back = await place.run(["clone", link, "back"]);
+    assert.equal(back.code, 0, back.error);
+    const env = { COVERFS_CONTAINER: place.path("back") };
+    assert.equal((await place.run(["fsck", "--scrub"], { env })).code, 0);
+    assert.deepEqual((await place.run(["cat", "/small"], { env })).bytes, content);
+
+    const bytes = new Uint8Array(await readFile(place.container));
+    for (let at = MEGABYTE; at < 3 * MEGABYTE; at += 4128) bytes[at]! ^= 1;
+    await writeFile(place.container, bytes);
+    const before = (await readdir(place.folder)).sort();
+    const failed = await place.run(["clone", place.container, "broken"]);
+    assert.equal(failed.code, 24, failed.error);
+    assert.match(failed.error, /"\/large" does not verify/);
+    assert.deepEqual((await readdir(place.folder)).sort(), before);
+  },
+);
+
+Deno.test("clone that is killed leaves nothing under the target's name", strict, async () => {
+  const { place } = await workplace();
+  await using _place = place;
+  const begun = async () => (await readdir(place.folder)).some((one) => one.startsWith(".copy."));
+  const child = place.start(["clone", place.container, "copy"]);
+  await child.stdin.close();
+  await until("the copy has begun", begun);
+  child.kill("SIGKILL");
+  await child.output();
+  assert.ok(!(await readdir(place.folder)).includes("copy"));
+  assert.equal((await place.run(["clone", place.container, "copy"])).code, 0);
+});
+
+Deno.test("compact makes a container shorter, and refuses one that is in use", strict, async () => {
+  const { place, content } = await workplace();
+  await using _place = place;
+  await copyFile(place.path("small"), place.path("last"));
+  assert.equal((await place.run(["put", "last", "/"])).code, 0);
+  assert.equal((await place.run(["rm", "/large"])).code, 0);
+  const before = (await stat(place.container)).size;
+  const done = await place.run(["compact"]);
+  assert.equal(done.code, 0, done.error);
+  assert.match(done.out, / before, .* now, .* moved\n$/);
+  assert.ok((await stat(place.container)).size <= before);
+  assert.equal((await place.run(["fsck", "--scrub"])).code, 0);
+  assert.deepEqual((await place.run(["cat", "/last"])).bytes, content);
+});
