@@ -3,6 +3,7 @@ import { CoverError, IntegrityError } from "../crypto/errors.ts";
 import { type RunIdentity, SEALED } from "../crypto/sealer.ts";
 import { equalConstantTime, hex } from "../crypto/bytes.ts";
 import type { BlockStore } from "./block/store.ts";
+import { createContainer } from "./creating.ts";
 import { Broken, Fenced } from "./errors.ts";
 import { DecodeError } from "./layout/bytes.ts";
 import { applyChanges } from "./layout/changes.ts";
@@ -23,7 +24,7 @@ import {
   type SessionEntry,
   type Superblock,
 } from "./layout/superblock.ts";
-import { Tables } from "./layout/tables.ts";
+import type { Tables } from "./layout/tables.ts";
 import {
   type ContainerKeys,
   dataIdentity,
@@ -37,13 +38,13 @@ import {
   superIdentity,
 } from "./loading.ts";
 import { Space } from "./space.ts";
-import { type CommitNumber, type Ino, type Position, ROOT, S_IFDIR } from "./types.ts";
+import type { CommitNumber, Ino, Position } from "./types.ts";
 
 /** From how many sessions in the superblock on an opening writes a checkpoint, after which older ones are dropped. */
 const SESSIONS_DUE = 32;
 
-/** Where a new container has its second checkpoint: the first one takes two blocks, and no sector has parts of both. */
-const TWIN_AT = 3;
+/** How far a checkpoint should lie from the one before: a mebibyte. */
+const APART_BLOCKS = 256;
 
 /**
  * How to open. `session` is 16 random bytes that the store was told of (a store that fences knows it). `repair`: what
@@ -109,54 +110,7 @@ export class Container implements AsyncDisposable {
     keys: ContainerKeys,
     root: { uid: number; gid: number; mode: number },
   ): Promise<void> {
-    const tables = new Tables(), now = Date.now(), { inodes } = tables;
-    inodes.insert(ROOT);
-    inodes.mode[ROOT] = S_IFDIR | root.mode;
-    inodes.uid[ROOT] = root.uid;
-    inodes.gid[ROOT] = root.gid;
-    inodes.nlink[ROOT] = 2;
-    for (const column of [inodes.atimeS, inodes.mtimeS, inodes.ctimeS, inodes.btimeS]) {
-      column[ROOT] = Math.floor(now / 1000);
-    }
-    const session = { id: crypto.getRandomValues(new Uint8Array(16)), generation: keys.generation };
-    const pointers: CheckpointPointer[] = [];
-    for (const first of [0, TWIN_AT]) {
-      let next = first;
-      const allocate = (count: number) => {
-        const run = { position: next, count };
-        next += count;
-        return Promise.resolve([run]);
-      };
-      const { pointer } = await writeCheckpoint(store, keys.sealer, tables, {
-        session,
-        start: 0,
-        hash: new Uint8Array(32),
-        sessions: [],
-        chunks: [],
-        head: undefined,
-        birth: () => 1,
-        allocate,
-        sizeOf: (ino) => inodes.size[ino]!,
-        pause: () => Promise.resolve(),
-      });
-      pointers.push(pointer);
-    }
-    await store.flush();
-    const plain = encodeSuperblock({
-      containerId: keys.containerId,
-      sequence: 1,
-      keySequence: keys.keySequence,
-      clean: true,
-      current: pointers[0]!,
-      previous: pointers[1],
-      sessions: [],
-    });
-    for (const copy of [0, 1] as const) {
-      const sealed = new Uint8Array(SEALED);
-      await keys.sealer.seal(superIdentity(keys.generation, copy), plain, sealed);
-      await store.writeHeader("super", copy, sealed);
-    }
-    await store.flush();
+    await createContainer(store, keys, root);
   }
 
   /**
@@ -415,6 +369,7 @@ export class Container implements AsyncDisposable {
     const needed = chunks.filter((_, i) =>
       (chunks[i + 1]?.first ?? head.first) > this.#superblock.current.start + 1
     );
+    const apart = surroundings(this.#currentRuns);
     const written = await writeCheckpoint(this.store, this.keys.sealer, this.#tables, {
       session,
       start,
@@ -423,7 +378,7 @@ export class Container implements AsyncDisposable {
       chunks: needed,
       head,
       birth: () => this.#open,
-      allocate: (blocks, runs) => this.space.takeMetadata(blocks, runs),
+      allocate: (blocks, runs) => this.space.takeMetadata(blocks, runs, { apart }),
       sizeOf: options.sizeOf,
       pause: options.pause,
     });
@@ -561,6 +516,18 @@ export class Container implements AsyncDisposable {
   toString(): string {
     return `container ${hex(this.keys.containerId)}`;
   }
+}
+
+/**
+ * A checkpoint with all that lies within a mebibyte around it, where the next one should not be, as what damages one of
+ * them would damage both. One that is itself spread over more than that has no such place.
+ */
+function surroundings(runs: readonly Run[]): Run | undefined {
+  const first = runs.reduce((least, run) => Math.min(least, run.position), Infinity);
+  const end = runs.reduce((most, run) => Math.max(most, run.position + run.count), 0);
+  if (end - first > APART_BLOCKS) return undefined;
+  const position = Math.max(0, first - APART_BLOCKS);
+  return { position, count: end + APART_BLOCKS - position };
 }
 
 /** The parts of runs that lie in a store of that many blocks. */

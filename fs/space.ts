@@ -11,6 +11,8 @@ const GROW_LEAST = 256, GROW_MOST = 4096;
 const GROWTH_SOON = 500;
 /** What stays for commits though everything else is full, besides the next checkpoint: 64 blocks and two chunks. */
 const RESERVE_BASE = 64, RESERVE_CHUNKS = 2;
+/** How many holes are looked at for a place apart from others. */
+const HOLES_LOOKED_AT = 4096;
 /** Blocks of a journal chunk that holds the largest record. */
 const CHUNK_LEAST = 264;
 
@@ -175,8 +177,16 @@ export class Space {
     return this.#grownTo - this.#free.freeBlocks;
   }
 
-  /** Takes blocks for metadata, in at most `most` runs, from the reserve if the container cannot grow. */
-  async takeMetadata(blocks: number, most: number): Promise<Run[]> {
+  /**
+   * Takes blocks for metadata, in at most `most` runs, from the reserve if the container cannot grow.
+   *
+   * @param options `apart`: blocks that these should not be among, if there are others
+   */
+  async takeMetadata(
+    blocks: number,
+    most: number,
+    options: { readonly apart?: Run | undefined } = {},
+  ): Promise<Run[]> {
     if (this.available < blocks) {
       try {
         await this.#grow(blocks);
@@ -184,6 +194,8 @@ export class Space {
         if (!(error instanceof FsError)) throw error;
       }
     }
+    const apart = options.apart && this.#allocateApart(blocks, options.apart);
+    if (apart) return [apart];
     const runs = this.#allocate(blocks, most) ?? await this.#stretch(blocks, most);
     if (runs === undefined) throw new FsError("ENOSPC", "Cannot write metadata: the container is full");
     return runs;
@@ -199,6 +211,27 @@ export class Space {
       blocks = least;
     }
     return (await this.takeMetadata(blocks, 1))[0]!;
+  }
+
+  /** The first free run that is long enough and not among others, the tail at last. */
+  #allocateApart(blocks: number, from: Run): Run | undefined {
+    const free = this.#free, tail = { position: free.tailStart(), count: free.limit - free.tailStart() };
+    const after = from.position + from.count;
+    let looked = 0;
+    const fit = ({ position, count }: Run): Position | undefined => {
+      if (Math.min(position + count, from.position) - position >= blocks) return position;
+      const start = Math.max(position, after);
+      return position + count - start >= blocks ? start : undefined;
+    };
+    for (const run of free.runs()) {
+      if (++looked > HOLES_LOOKED_AT) return undefined;
+      const position = fit(run);
+      if (position !== undefined) return free.use(position, blocks), { position, count: blocks };
+    }
+    const position = tail.position >= after ? fit(tail) : undefined;
+    if (position === undefined) return undefined;
+    free.use(position, blocks);
+    return { position, count: blocks };
   }
 
   #allocate(blocks: number, most: number): Run[] | undefined {
