@@ -148,7 +148,7 @@ async function repair(
     await refuseRollback(unlocked, planned.before, options);
     if (options.dryRun || planned.mended.length === 0) return planned;
     options.progress.clear();
-    await confirm(name, planned);
+    if (!await confirm(name, planned)) return { before: planned.before, mended: [], after: planned.before };
   } else await refuseRollback(unlocked, await checkContainer(store, keys), options);
   const done = await repairAll(unlocked, store, how);
   if (done.durable) await memory.remember(name, keys.containerId, done.durable, { lower: true });
@@ -174,7 +174,8 @@ async function repairAll(
   return { ...done, before: withEncryption(unlocked, done.before), mended: [...mended, ...done.mended] };
 }
 
-async function confirm(name: string, { before, mended }: Outcome): Promise<void> {
+/** Shows what would be done and asks. @throws {CoverError} "usage" where there is no terminal */
+async function confirm(name: string, { before, mended }: Outcome): Promise<boolean> {
   using terminal = Terminal.open();
   if (terminal === undefined) {
     throw new CoverError("usage", "Cannot ask whether to repair: there is no terminal", {
@@ -182,10 +183,9 @@ async function confirm(name: string, { before, mended }: Outcome): Promise<void>
     });
   }
   const lines = [...before.findings.map(describe), ...mended.map(({ message }) => `would do: ${message}`)];
-  const agreed = await terminal.confirm(
+  return await terminal.confirm(
     `${lines.map(escapeControls).join("\n")}\nRepair ${escapeControls(name)}?`,
   );
-  if (!agreed) throw new CoverError("failure", "Nothing was changed");
 }
 
 function exitCode({ mended, after }: Outcome, planned: boolean): number {

@@ -4,6 +4,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { SEALED } from "../../crypto/sealer.ts";
 import { blockOffset, HEADER_AT } from "../../fs/block/byte_layout.ts";
 import { prepared, type Workplace } from "./run.ts";
+import { onTerminalOf } from "./terminal.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
 const CONTENT = new TextEncoder().encode("what must stay\n".repeat(2000));
@@ -122,5 +123,34 @@ Deno.test(
       const ran = await place.run(["fsck", ...args]);
       assert.equal(ran.code, 16, `${args}: ${ran.error}`);
     }
+  },
+);
+
+Deno.test(
+  "fsck --repair on a terminal tells what it would do, and does it when told yes",
+  strict,
+  async () => {
+    await using place = await workplace();
+    const damaged = await edit(
+      place,
+      (bytes) => bytes.fill(0xee, HEADER_AT.super[0], HEADER_AT.super[0] + SEALED),
+    );
+    const main = new URL("../../main.ts", import.meta.url).pathname;
+    const command = [
+      ...[Deno.execPath(), "run", "--quiet", "--no-check", "-A", main, "fsck", "--repair"],
+      ...["--passfile", place.path("pass"), place.container],
+    ];
+    const env = { HOME: place.folder, XDG_STATE_HOME: "" };
+    const refused = await onTerminalOf(command, [["(yes/no)", "no\n", "shown"]], { env });
+    assert.equal(refused.code, 4, refused.shown);
+    assert.match(
+      refused.shown,
+      /degraded: Superblock A is damaged.*\r\n.*would do: both superblocks are written anew/s,
+    );
+    assert.deepEqual(new Uint8Array(await readFile(place.container)), damaged);
+    const agreed = await onTerminalOf(command, [["(yes/no)", "yes\n", "shown"]], { env });
+    assert.equal(agreed.code, 1, agreed.shown);
+    assert.match(agreed.said, /done: both superblocks are written anew\n/);
+    assert.equal((await place.run(["fsck", "--scrub"])).code, 0);
   },
 );

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { readNewPassphrase, readPassphrase, withEnvironment } from "../../cli/passphrase.ts";
 import { CoverError } from "../../crypto/errors.ts";
+import { type OnTerminal, onTerminalOf } from "./terminal.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
 
@@ -93,39 +94,10 @@ Deno.test("the environment counts only where the command line is silent", strict
   }
 });
 
-/**
- * Runs a program on a terminal of its own with standard input and output as pipes, and types an answer when a text has
- * appeared and the terminal has stopped echoing. Prints as JSON what the terminal showed, what went to standard output,
- * and the exit code.
- */
-const TYPIST = `
-import json, os, pty, select, sys, termios, time
-answers, command = json.loads(sys.argv[1]), sys.argv[2:]
-give, take = os.pipe(), os.pipe()
-pid, terminal = pty.fork()
-if pid == 0:
-    os.dup2(give[0], 0); os.dup2(take[1], 1)
-    os.execvp(command[0], command)
-os.close(give[0]); os.close(give[1]); os.close(take[1])
-shown, said, unseen, ends, until = b"", b"", b"", [terminal, take[0]], time.time() + 60
-while ends:
-    if answers and answers[0][0].encode() in unseen and not termios.tcgetattr(terminal)[3] & termios.ECHO:
-        os.write(terminal, answers.pop(0)[1].encode("latin-1")); unseen = b""
-    if time.time() > until: os.kill(pid, 9); break
-    for end in select.select(ends, [], [], 0.02)[0]:
-        try: data = os.read(end, 4096)
-        except OSError: data = b""
-        if not data: ends.remove(end)
-        elif end == terminal: shown += data; unseen += data
-        else: said += data
-status = os.waitpid(pid, 0)[1]
-print(json.dumps({"shown": shown.decode(), "said": said.decode(), "code": os.waitstatus_to_exitcode(status)}))
-`;
-
 async function onTerminal(
   call: string,
   answers: readonly (readonly [string, string])[],
-): Promise<{ shown: string; said: string; code: number }> {
+): Promise<OnTerminal> {
   using folder = new Folder();
   const url = (path: string) => JSON.stringify(new URL(`../../cli/${path}`, import.meta.url).href);
   const script = folder.file(
@@ -135,20 +107,8 @@ async function onTerminal(
      try { console.log(JSON.stringify(await ${call})); }
      catch (error) { console.log(describeError(error)); Deno.exitCode = exitCodeOf(error); }`,
   );
-  const { stdout, stderr, success } = await new Deno.Command("python3", {
-    args: [
-      folder.file("typist.py", TYPIST),
-      JSON.stringify(answers),
-      Deno.execPath(),
-      "run",
-      "--quiet",
-      "--no-check",
-      "--allow-all",
-      script,
-    ],
-  }).output();
-  assert(success, new TextDecoder().decode(stderr));
-  return JSON.parse(new TextDecoder().decode(stdout));
+  const command = [Deno.execPath(), "run", "--quiet", "--no-check", "--allow-all", script];
+  return await onTerminalOf(command, answers);
 }
 
 Deno.test(
