@@ -20,6 +20,10 @@ import type { CommitNumber, Ino, Position } from "./types.ts";
 
 /** Blocks that are copied at once. */
 const COPY_RUN = 256;
+/** Reads that are under way at the same time, so that a server far away is asked before the answer is needed. */
+const READS_AT_ONCE = 4;
+/** Blocks that are written between flushes: a store may keep what is not flushed in memory. */
+const FLUSH_BLOCKS = 16_384;
 /** How often a copy follows a writer that reuses blocks before they were copied. */
 const PASSES = 20;
 
@@ -158,21 +162,75 @@ async function copyData(
   },
 ): Promise<Error | undefined> {
   const { loaded, runs, fresh } = options, all = runs.reduce((sum, run) => sum + run.count, 0);
-  let done = 0, missing: Error | undefined;
-  for (const run of runs) {
-    // Of an earlier pass: what is the same still is there.
-    if (fresh || (await badBlocks(target, keys, loaded, run)).length > 0) {
-      const bytes = (await source.read(run.position, run.count)).slice(0, run.count * SEALED);
-      const held = { read: () => bytes } as Pick<BlockStore, "read">;
-      const bad = await badBlocks(held, keys, loaded, run);
-      if (bad.length > 0) missing ??= damageOf(loaded, run);
-      else await target.write(run.position, bytes);
+  const groups = grouped(runs), ahead: Promise<Uint8Array>[] = [];
+  const read = ({ position, count }: Run) => {
+    const reading = Promise.resolve(source.read(position, count));
+    reading.catch(() => {}); // told when its turn comes, unless another failure came before
+    return reading;
+  };
+  let done = 0, unflushed = 0, missing: Error | undefined;
+  for (const [i, group] of groups.entries()) {
+    for (let next = i + ahead.length; fresh && next < groups.length && ahead.length < READS_AT_ONCE; next++) {
+      ahead.push(read(groups[next]!));
     }
-    done += run.count;
+    // Of an earlier pass: what is the same still is there.
+    if (fresh || !await verifies(target, keys, loaded, group)) {
+      const bytes = (await (ahead.shift() ?? read(group))).slice(0, group.count * SEALED);
+      const bad = await firstBad(bytes, keys, loaded, group);
+      if (bad) missing ??= damageOf(loaded, bad);
+      await target.write(group.position, bytes);
+      unflushed += group.count;
+    }
+    if (unflushed >= FLUSH_BLOCKS) {
+      await target.flush();
+      unflushed = 0;
+    }
+    done += group.count;
     options.onProgress?.(done, all);
     await breathe();
   }
   return missing;
+}
+
+/** Runs of data that follow each other in the container, to be read and written at once. */
+interface Group extends Run {
+  readonly runs: readonly DataRun[];
+}
+
+function grouped(runs: readonly DataRun[]): Group[] {
+  const groups: (Group & { runs: DataRun[]; count: number })[] = [];
+  for (const run of [...runs].sort((a, b) => a.position - b.position)) {
+    const last = groups[groups.length - 1];
+    if (last && last.position + last.count === run.position && last.count + run.count <= COPY_RUN) {
+      last.runs.push(run);
+      last.count += run.count;
+    } else groups.push({ position: run.position, count: run.count, runs: [run] });
+  }
+  return groups;
+}
+
+async function verifies(
+  store: BlockStore,
+  keys: ContainerKeys,
+  loaded: Loaded,
+  group: Group,
+): Promise<boolean> {
+  return await firstBad(await store.read(group.position, group.count), keys, loaded, group) === undefined;
+}
+
+/** The first run of a group that has blocks which do not verify. */
+async function firstBad(
+  sealed: Uint8Array,
+  keys: ContainerKeys,
+  loaded: Loaded,
+  group: Group,
+): Promise<DataRun | undefined> {
+  for (const run of group.runs) {
+    const from = (run.position - group.position) * SEALED;
+    const held = { read: () => sealed.subarray(from, from + run.count * SEALED) };
+    if ((await badBlocks(held, keys, loaded, run)).length > 0) return run;
+  }
+  return undefined;
 }
 
 function damageOf({ tables }: Loaded, { ino }: DataRun): Error {

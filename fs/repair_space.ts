@@ -180,6 +180,7 @@ export async function removeDamaged(mending: Mending, findings: readonly Finding
     dentries.remove(slot);
     log.removeEntry(parent, name);
     mending.changed(parent, true);
+    await mending.step();
   }
   for (const [ino, code] of damaged) {
     extents.clear(ino, ignore);

@@ -323,6 +323,12 @@ export class JournalReader {
    * only after the one before is durable, so that is damage and not a crash.
    */
   async damaged(): Promise<boolean> {
+    if (!await this.#hasMore()) return false;
+    // A writer may have gone on since: then the record is there by now.
+    return await this.#read(this.#place) === undefined;
+  }
+
+  async #hasMore(): Promise<boolean> {
     const { chunk, commit } = this.#place;
     for (let i = 1; i <= MISSING_MOST; i++) if (await this.#link(chunk, commit + i)) return true;
     return await this.#behind() !== undefined;

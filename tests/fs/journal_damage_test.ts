@@ -5,6 +5,7 @@ import { SEALED } from "../../crypto/sealer.ts";
 import { crashImages } from "../../fs/block/crash.ts";
 import { RecordingStore } from "../../fs/block/recording.ts";
 import { checkContainer } from "../../fs/fsck.ts";
+import { CHUNK_FIRST, JournalReader, JournalWriter } from "../../fs/layout/journal.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import { ROOT } from "../../fs/types.ts";
 import type { Volume } from "../../fs/volume.ts";
@@ -84,6 +85,24 @@ Deno.test("journal: two damaged records with a good one behind them bar writing,
   await assert.rejects(openVolume(store), (error) => error instanceof CoverError && error.kind === "damaged");
   assert.deepEqual((await repair(store)).after.findings, []);
   await assertHolds(await openVolume(store, "read"), 2);
+});
+
+Deno.test("journal: what a writer adds while somebody looks for damage is none", async () => {
+  const store = new RamStore(), { sealer } = await testKeys(), hash = new Uint8Array(32);
+  const session = { id: new Uint8Array(16).fill(3), generation: 1 };
+  const chunk = { position: 0, count: CHUNK_FIRST, first: 1 };
+  const allocate = () => Promise.reject(new Error("one chunk is enough"));
+  const writer = new JournalWriter(store, sealer, { session, chunk, hash, allocate });
+  const reader = new JournalReader(store, sealer, { session, chunk, commit: 1, hash });
+  await writer.append(1, name("one"));
+  assert.ok(await reader.next());
+  assert.equal(await reader.next(), undefined);
+  for (const [i, text] of ["two", "three", "four"].entries()) await writer.append(i + 2, name(text));
+  assert.equal(await reader.damaged(), false);
+  assert.deepEqual((await reader.next())?.payload, name("two"));
+  await spoil(store, 4);
+  assert.equal(await reader.next(), undefined);
+  assert.equal(await reader.damaged(), true);
 });
 
 Deno.test("journal: damage of a session leads to the loss of the sessions after it", async () => {
