@@ -59,7 +59,8 @@ Deno.test(`compact: interrupted at any moment, nothing is lost (seed ${SEED})`, 
   const store = new RecordingStore(base, { initial: base.toBytes(), scribble: true });
   await compactContainer(store, await testKeys(), { session: session() });
   for (const image of crashImages(store, { seed: SEED, share: 0.3 })) {
-    const crashed = RamStore.fromBytes(image.bytes), where = `event ${image.events}, ${image.mode}`;
+    const crashed = RamStore.fromBytes(image.medium.toBytes()),
+      where = `event ${image.events}, ${image.mode}`;
     const found = await check(crashed);
     assert.deepEqual(found.filter(({ code }) => code !== "superblock"), [], where);
     await assertTenths(crashed, 60, 20_000, where);

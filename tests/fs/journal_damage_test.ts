@@ -155,7 +155,7 @@ Deno.test(`journal: giving up lost commits may be interrupted at any moment (see
   const store = new RecordingStore(base, { initial: base.toBytes(), scribble: true });
   await repair(store);
   for (const image of crashImages(store, { seed: SEED })) {
-    const crashed = RamStore.fromBytes(image.bytes);
+    const crashed = RamStore.fromBytes(image.medium.toBytes());
     assert.deepEqual(
       codesOf((await repair(crashed)).after.findings),
       [],

@@ -405,7 +405,7 @@ Deno.test(`repair: interrupted at any moment, it can be begun anew (seed ${SEED}
     await repair(store, { damaged: damage.damaged });
     for (const image of crashImages(store, { seed: SEED, share: 0.2 })) {
       const where = `${damage.title}, event ${image.events} of ${store.events.length}, ${image.mode}`;
-      const crashed = RamStore.fromBytes(image.bytes);
+      const crashed = RamStore.fromBytes(image.medium.toBytes());
       const { after } = await repair(crashed, { damaged: damage.damaged });
       assert.deepEqual(codesOf(after.findings), [], where);
       const volume = await openVolume(crashed);
