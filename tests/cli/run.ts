@@ -109,10 +109,14 @@ export async function prepared(): Promise<Workplace> {
 /** How long something may take that takes far less, in ms. */
 const PATIENCE = 60_000;
 
-/** Waits until something is so; fails where it takes too long. */
-export async function until(what: string, is: () => boolean | Promise<boolean>): Promise<void> {
+/** Waits until something is so, looking every `pause` ms; fails where it takes too long. */
+export async function until(
+  what: string,
+  is: () => boolean | Promise<boolean>,
+  pause = 50,
+): Promise<void> {
   for (const start = performance.now(); !await is();) {
     assert(performance.now() - start < PATIENCE, `never: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await new Promise((resolve) => setTimeout(resolve, pause));
   }
 }
