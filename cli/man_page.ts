@@ -73,7 +73,7 @@ export function manPage(table: CommandTable): string {
     ".PP",
     ".RS 4",
     ".nf",
-    text("/srv/container /mnt fuse.coverfs noauto,user,passfile=/root/pass,idle=30m 0 0"),
+    text("/srv/container /mnt fuse.coverfs noauto,user,passfile=/etc/coverfs.pass,idle=30m 0 0"),
     ".fi",
     ".RE",
     ".SH EXIT STATUS",
