@@ -160,7 +160,7 @@ Deno.test("the manual page has every option of every command, and no mistakes", 
   assert.equal(new TextDecoder().decode(stderr), "");
   const shown = new TextDecoder().decode(stdout);
   assert.match(shown, /--commit-interval TIME/);
-  assert.match(shown, /passfile=\/root\/pass,idle=30m/);
+  assert.match(shown, /passfile=\/etc\/coverfs.pass,idle=30m/);
 });
 
 Deno.test("docs/cli.md has every command, and every option of mount but --help", strict, async () => {
