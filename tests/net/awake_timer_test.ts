@@ -25,5 +25,6 @@ Deno.test("progress makes a timer begin anew, but not for ever", strict, async (
   let asked = 0;
   using _timer = new AwakeTimer(20, resolve, () => ++asked > 0);
   await promise;
-  assert(asked > 3 && asked <= 10, `${asked}`);
+  // Ten whole waits, and the rest that is left where timers came a fraction of a millisecond early.
+  assert(asked > 3 && asked <= 11, `${asked}`);
 });
