@@ -22,22 +22,27 @@ export interface Access extends PassphraseSource {
 
 const collect = (value: string, before: string[] | undefined) => [...before ?? [], value];
 
-/** A command that opens a container to read. */
-export function readingCommand(name: string, example: string) {
+/** A command that may have to do with a server. */
+export function reachingCommand(name: string, example: string) {
   return new Command(name)
     .addHelpText("after", `\nExample:\n  ${example.replaceAll("\n", "\n  ")}`)
+    .option("--fingerprint <SHA256>", "the fingerprint that the server's certificate must have")
+    .option(
+      "--ca <FILE>",
+      "verify the server's host name by these authorities (PEM; `system` for the usual ones)",
+    );
+}
+
+/** A command that opens a container to read. */
+export function readingCommand(name: string, example: string) {
+  return reachingCommand(name, example)
     .addOption(new Option("-c, --container <CONTAINER>", "where the container lies").env("COVERFS_CONTAINER"))
     .addOption(
       new Option("--passfile <FILE>", "read the passphrase from FILE (- is standard input)")
         .argParser<string[]>(collect),
     )
     .option("--extpass <COMMAND>", "take the passphrase from the output of COMMAND")
-    .option("--accept-rollback", "open an older or another container than the one remembered")
-    .option("--fingerprint <SHA256>", "the fingerprint that the server's certificate must have")
-    .option(
-      "--ca <FILE>",
-      "verify the server's host name by these authorities (PEM; `system` for the usual ones)",
-    );
+    .option("--accept-rollback", "open an older or another container than the one remembered");
 }
 
 /** A command that opens a container to write. */

@@ -1,6 +1,7 @@
 /** The program: its commands, and how it ends. */
 import { Command, CommanderError, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import denoConfig from "../deno.json" with { type: "json" };
+import { benchCommand } from "./commands/bench.ts";
 import { catCommand } from "./commands/cat.ts";
 import { cloneCommand } from "./commands/clone.ts";
 import { compactCommand } from "./commands/compact.ts";
@@ -66,6 +67,7 @@ export function makeProgram(setExitCode: (code: number) => void) {
     headerCommand(),
     passwdCommand(),
     serveCommand(),
+    benchCommand(),
     completionCommand(() => program),
     manCommand(() => program),
   ];
