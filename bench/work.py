@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The same work on any mounted directory: one "name value unit" a line.
 
-work.py DIR [SCALE]: SCALE multiplies sizes and counts (1: 256 MB, 6000 files). All data comes from a seed.
+work.py DIR [SCALE [MEGABYTES]]: SCALE multiplies counts (1: 6000 files), MEGABYTES is the size of a stream (256).
+All data comes from a seed.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ import time
 
 where = sys.argv[1]
 scale = float(sys.argv[2]) if len(sys.argv) > 2 else 1.0
+megabytes = int(sys.argv[3]) if len(sys.argv) > 3 else 256
 SEED = 20260101
 work = os.path.join(where, f"bench.{os.getpid()}")
 local = os.environ.get("BENCH_LOCAL", "/dev/shm/coverfs-bench")
@@ -28,7 +30,7 @@ def count(n):
 
 
 def say(name, value, unit):
-    print(f"{name} {value:.1f} {unit}", flush=True)
+    print(f"{name} {value:.3f} {unit}", flush=True)
 
 
 def drop():
@@ -50,13 +52,13 @@ def tool(*command):
 
 def source():
     """A file of random bytes, made once."""
-    path, size = os.path.join(local, f"big.{scale}"), count(256)
+    path = os.path.join(local, f"big.{megabytes}")
     if not os.path.exists(path):
         numbers = random.Random(SEED)
         with open(path, "wb") as file:
-            for _ in range(size):
+            for _ in range(megabytes):
                 file.write(numbers.randbytes(1 << 20))
-    return path, size
+    return path
 
 
 def tree():
@@ -75,11 +77,13 @@ def tree():
     return path
 
 
-big, megabytes = source()
+big = source()
 archive = tree()
 target = os.path.join(work, "big")
 amount = megabytes * 1048576 / 1e6
-timed("seqwrite", "MB/s", amount, lambda: tool("dd", f"if={big}", f"of={target}", "bs=128K", "conv=fsync"))
+timed("seqwrite", "MB/s", amount, lambda: tool("dd", f"if={big}", f"of={target}", "bs=128K"))
+os.remove(target)
+timed("seqwrite+fsync", "MB/s", amount, lambda: tool("dd", f"if={big}", f"of={target}", "bs=128K", "conv=fsync"))
 drop()
 timed("seqread", "MB/s", amount, lambda: tool("dd", f"if={target}", "of=/dev/null", "bs=128K"))
 tool("cmp", big, target)
@@ -115,7 +119,7 @@ files = count(2000)
 rate("create1k", files, create)
 rate("stat", files, lambda i: os.stat(f"{small}/f{i}"))
 rate("rename", files, lambda i: os.rename(f"{small}/f{i}", f"{small}/g{i}"))
-rate("create1k_fsync", count(500), lambda i: create(i, True))
+rate("create1k+fsync", count(500), lambda i: create(i, True))
 rate("unlink", files, lambda i: os.unlink(f"{small}/g{i}"))
 
 fd = os.open(target, os.O_RDWR)
@@ -123,12 +127,7 @@ pages, numbers = os.fstat(fd).st_size // 4096, random.Random(SEED + 2)
 page = hashlib.sha512(b"page").digest() * 64
 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 rate("randread4k", count(3000), lambda i: os.pread(fd, 4096, numbers.randrange(pages) * 4096))
-rate(
-    "randwrite4k",
-    count(3000),
-    lambda i: os.pwrite(fd, page, numbers.randrange(pages) * 4096),
-    lambda: os.fsync(fd),
-)
+rate("randwrite4k", count(3000), lambda i: os.pwrite(fd, page, numbers.randrange(pages) * 4096), lambda: os.fsync(fd))
 
 
 def write_synced(_):
@@ -136,17 +135,24 @@ def write_synced(_):
     os.fsync(fd)
 
 
-rate("randwrite4k_fsync", count(500), write_synced)
+rate("randwrite4k+fsync", count(500), write_synced)
 os.close(fd)
-database = sqlite3.connect(f"{work}/db")
-database.execute("create table t(a integer primary key, b text)")
 
 
-def insert(_):
-    database.execute("insert into t(b) values(?)", ("y" * 200,))
-    database.commit()
+def commits(name, journal):
+    database = sqlite3.connect(f"{work}/{journal}")
+    database.execute(f"pragma journal_mode = {journal}")
+    database.execute("pragma synchronous = full")
+    database.execute("create table t(a integer primary key, b text)")
+
+    def insert(_):
+        database.execute("insert into t(b) values(?)", ("y" * 200,))
+        database.commit()
+
+    rate(name, count(300), insert)
+    database.close()
 
 
-rate("sqlite_commit", count(300), insert)
-database.close()
+commits("sqlite-commit", "delete")
+commits("sqlite-wal-commit", "wal")
 shutil.rmtree(work)

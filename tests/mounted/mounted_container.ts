@@ -21,6 +21,8 @@ export interface MountedContainerOptions {
   readonly cipher: string;
   /** It lies on a server on loopback, a process of its own. */
   readonly remote?: boolean;
+  /** What lies between: told the server's port, it tells the one that clients are to take. */
+  readonly by?: (port: number) => Promise<number>;
   /** Lets other users in, what only root may. */
   readonly allowOther?: boolean;
 }
@@ -100,7 +102,10 @@ export class MountedContainer implements AsyncDisposable {
       said += text;
       const link = /coverfs:\/\/\S+(?=\s)/.exec(said);
       if (!link) continue;
-      this.#locator = link[0];
+      const port = /(?<=:)\d+(?=\/)/.exec(link[0])![0], { by } = this.#options;
+      this.#locator = by === undefined
+        ? link[0]
+        : link[0].replace(`:${port}/`, `:${await by(Number(port))}/`);
       return;
     }
     throw new Error(`coverfs serve ended: ${said}`);

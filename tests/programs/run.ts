@@ -8,20 +8,13 @@
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { MountedContainer, run } from "../mounted/mounted_container.ts";
+import { setUpPackages } from "../setup.ts";
 import { LONG, type ProgramCase, PROGRAMS, runProgram } from "./programs.ts";
 
 interface RunOptions {
   readonly cipher: string;
   readonly remote: boolean;
   readonly parent: string | undefined;
-}
-
-/** Installs what the cases need, as far as that is allowed. */
-async function setUp(cases: readonly ProgramCase[]): Promise<void> {
-  const setup = new URL("../setup.sh", import.meta.url).pathname;
-  const needs = new Set(["fusermount3:fuse3", ...cases.flatMap((one) => one.needs)]);
-  const { stdout } = await run(["bash", "-c", `. "$0" && setup_packages "$@"`, setup, ...needs]);
-  if (stdout !== "") console.log(stdout.trimEnd());
 }
 
 /** @returns what keeps the container from being unmounted and clean; undefined if nothing does */
@@ -77,7 +70,7 @@ async function main(): Promise<number> {
     console.error(`Unknown: ${unknown.join(", ")}; there are: ${Object.keys(PROGRAMS).join(", ")}`);
     return 2;
   }
-  await setUp(names.map((name) => PROGRAMS[name]!));
+  await setUpPackages(["fusermount3:fuse3", ...names.flatMap((name) => PROGRAMS[name]!.needs)]);
   let passed = 0, failed = 0;
   for (const name of names) {
     const one = PROGRAMS[name]!, start = performance.now();
