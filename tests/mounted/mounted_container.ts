@@ -30,17 +30,21 @@ export interface MountedContainerOptions {
 /** A container of its own below a directory, and where it is mounted. Disposal unmounts it and ends the server. */
 export class MountedContainer implements AsyncDisposable {
   readonly mountpoint: string;
+  /** A file with its passphrase. */
+  readonly passfile: string;
   readonly #work: string;
   readonly #options: MountedContainerOptions;
-  #locator: string;
+  /** Where the container is; with its token, where it lies on a server. */
+  locator: string;
   #server: Deno.ChildProcess | undefined;
   #mounted = false;
 
   private constructor(work: string, options: MountedContainerOptions) {
     this.#work = work;
     this.#options = options;
-    this.#locator = `${work}/container`;
+    this.locator = `${work}/container`;
     this.mountpoint = `${work}/mnt`;
+    this.passfile = `${work}/passphrase`;
   }
 
   /** Makes an empty container in a directory that exists, and mounts it. */
@@ -48,7 +52,7 @@ export class MountedContainer implements AsyncDisposable {
     const made = new MountedContainer(work, options);
     try {
       await Deno.mkdir(made.mountpoint);
-      await Deno.writeTextFile(`${work}/passphrase`, "test");
+      await Deno.writeTextFile(made.passfile, "test");
       if (options.remote) await made.#serve();
       await made.#container("init", ["--suite", options.cipher, "--kdf-rounds", "210000"]);
       await made.mount();
@@ -78,8 +82,8 @@ export class MountedContainer implements AsyncDisposable {
       command,
       ...options,
       "--passfile",
-      `${this.#work}/passphrase`,
-      this.#locator,
+      this.passfile,
+      this.locator,
       ...more,
     );
   }
@@ -103,9 +107,7 @@ export class MountedContainer implements AsyncDisposable {
       const link = /coverfs:\/\/\S+(?=\s)/.exec(said);
       if (!link) continue;
       const port = /(?<=:)\d+(?=\/)/.exec(link[0])![0], { by } = this.#options;
-      this.#locator = by === undefined
-        ? link[0]
-        : link[0].replace(`:${port}/`, `:${await by(Number(port))}/`);
+      this.locator = by === undefined ? link[0] : link[0].replace(`:${port}/`, `:${await by(Number(port))}/`);
       return;
     }
     throw new Error(`coverfs serve ended: ${said}`);
@@ -114,6 +116,18 @@ export class MountedContainer implements AsyncDisposable {
   async mount(): Promise<void> {
     await this.#container("mount", this.#options.allowOther ? ["--allow-other"] : [], this.mountpoint);
     this.#mounted = true;
+  }
+
+  /** Memory of the process that mounts, in MB: what it has now (VmRSS), or had at most (VmHWM). */
+  async memory(what: "VmRSS" | "VmHWM"): Promise<number> {
+    const { mountpoint } = this, folder = `${this.#work}/state/coverfs/mounts`;
+    for await (const { name } of Deno.readDir(folder)) {
+      const mount = JSON.parse(await Deno.readTextFile(`${folder}/${name}`));
+      if (mount.mountpoint !== mountpoint) continue;
+      const status = await Deno.readTextFile(`/proc/${mount.pid}/status`);
+      return Number(new RegExp(`${what}:\\s+(\\d+)`).exec(status)![1]) * 1024 / 1e6;
+    }
+    throw new Error(`No process mounts at ${mountpoint}`);
   }
 
   /** Unmounts, and waits until everything is durable. */
