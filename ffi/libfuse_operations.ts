@@ -30,6 +30,7 @@ import {
   CONN_INFO,
   FILE_INFO,
   FORGET,
+  FuseMessage,
   type OperationName,
   SetAttr,
   STAT,
@@ -69,7 +70,7 @@ const NODE = "u64",
   U32 = "u32",
   I32 = "i32";
 
-const O_TRUNC = 0o1000;
+const O_ACCMODE = 0o3, O_RDONLY = 0, O_TRUNC = 0o1000;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 /** Copies go in pieces of this many bytes, so that none keeps others waiting for long. */
@@ -142,7 +143,7 @@ export function operations(context: OperationsContext): Partial<Record<Operation
   }
 
   function opened(request: Request, node: bigint, flags: number): void {
-    const how = directWriters.opened(Number(node), flags);
+    const how = { ...directWriters.opened(Number(node), flags), flush: (flags & O_ACCMODE) !== O_RDONLY };
     if (!replies.opened(request, node, how)) directWriters.released(Number(node), how.handle);
   }
 
@@ -178,23 +179,31 @@ export function operations(context: OperationsContext): Partial<Record<Operation
     };
   }
 
-  /** The mode that a file has once others than root have changed its content; undefined if it stays. */
-  function modeWithoutSetId(request: Request, ino: Ino): number | undefined {
+  /** The mode that a file has without set-id bits; undefined if it stays. The group's counts only where it can execute. */
+  function modeWithoutSetId(ino: Ino): number | undefined {
     const { mode } = fs.attributes(ino);
     const lost = S_ISUID | (mode & 0o010 ? S_ISGID : 0);
-    if ((mode & lost) === 0 || replies.caller(request).uid === 0) return undefined;
-    return mode & 0o7777 & ~lost;
+    return (mode & lost) === 0 || (mode & S_IFMT) === S_IFDIR ? undefined : mode & 0o7777 & ~lost;
   }
 
-  /** What `open` with O_TRUNC changes: as on other filesystems, set-id bits go unless root does it. */
-  function truncation(request: Request, ino: Ino): AttributeChanges {
-    const mode = modeWithoutSetId(request, ino);
-    return mode === undefined ? { size: 0 } : { size: 0, mode };
+  /**
+   * Adds the loss of set-id bits to what is to be changed. The kernel leaves that to the filesystem (`answerInit`): where
+   * the owner changes; where others than root truncate; and where it asks for nothing at all, which stands for a change
+   * of content by others.
+   */
+  function withPrivilegesLost(request: Request, ino: Ino, changes: AttributeChanges): AttributeChanges {
+    if (changes.mode !== undefined) return changes;
+    const owner = changes.uid !== undefined || changes.gid !== undefined;
+    const others = changes.size !== undefined && replies.caller(request).uid !== 0;
+    let nothing = true;
+    for (const _ in changes) nothing = false;
+    const mode = owner || others || nothing ? modeWithoutSetId(ino) : undefined;
+    return mode === undefined ? changes : { ...changes, mode };
   }
 
-  /** Takes set-id bits and capabilities from a file that is written past the page cache: the kernel does not. */
-  function losePrivileges(request: Request, node: bigint): void {
-    const ino = nodes.ino(node), mode = modeWithoutSetId(request, ino);
+  /** Takes set-id bits, by others than root, and capabilities from a file that is written past the page cache. */
+  function losePrivileges(node: bigint, options: { setId: boolean }): void {
+    const ino = nodes.ino(node), mode = options.setId ? modeWithoutSetId(ino) : undefined;
     const capable = fs.getXattr(ino, CAPABILITY) !== undefined;
     if (capable) fs.removeXattr(ino, CAPABILITY);
     if (mode !== undefined) fs.setAttributes(ino, { mode });
@@ -234,7 +243,7 @@ export function operations(context: OperationsContext): Partial<Record<Operation
 
     setattr: operation([NODE, POINTER, I32, POINTER], (request, node, attributes, set) => {
       const ino = nodes.ino(node);
-      const changes = changesOf(attributes, set);
+      const changes = withPrivilegesLost(request, ino, changesOf(attributes, set));
       for (const _ in changes) {
         return change(() => replies.attributes(request, fs.setAttributes(ino, changes)));
       }
@@ -312,7 +321,7 @@ export function operations(context: OperationsContext): Partial<Record<Operation
     open: operation([NODE, POINTER], (request, node, fileInfo) => {
       const flags = flagsOf(fileInfo), ino = nodes.ino(node);
       if ((flags & O_TRUNC) === 0) return opened(request, node, flags);
-      const changes = truncation(request, ino);
+      const changes = withPrivilegesLost(request, ino, { size: 0 });
       return change(() => {
         fs.setAttributes(ino, changes);
         opened(request, node, flags);
@@ -338,7 +347,8 @@ export function operations(context: OperationsContext): Partial<Record<Operation
     write: operation([NODE, ADDRESS, SIZE, OFFSET, POINTER], (request, node, data, size, offset) => {
       const ino = nodes.ino(node), at = position(offset), length = Number(size);
       if (at + length > FILE_SIZE_MAX) throw new FsError("EFBIG");
-      if (context.directIo) losePrivileges(request, node);
+      const setId = (receiver.u32(FuseMessage.writeFlags) & FuseMessage.writeKillSetId) !== 0;
+      if (setId || context.directIo) losePrivileges(node, { setId });
       const answer = () => replies.written(request, length);
       const view = receiver.view(data, length);
       const admitted = fs.admit();
@@ -475,10 +485,10 @@ export interface ConnectionSettings {
 }
 
 const NEVER = Capability.posixLocks | Capability.flockLocks | Capability.handleKillpriv |
-  Capability.handleKillprivV2 |
   Capability.spliceRead | Capability.spliceWrite | Capability.spliceMove | Capability.dontMask |
   Capability.exportSupport;
-const ALWAYS = Capability.asyncRead | Capability.atomicTruncate | Capability.readdirplus |
+const ALWAYS = Capability.asyncRead | Capability.handleKillprivV2 | Capability.atomicTruncate |
+  Capability.readdirplus |
   Capability.readdirplusAuto |
   Capability.asyncDirectIo | Capability.parallelDirectoryOperations | Capability.cacheSymlinks;
 

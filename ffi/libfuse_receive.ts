@@ -8,12 +8,17 @@ const HEADER_BYTES = 1 << 16;
 
 interface ReceiveBuffer {
   readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly view: DataView;
   readonly address: bigint;
 }
 
 function receiveBuffer(): ReceiveBuffer {
   const bytes = new Uint8Array(REQUEST_BYTES + HEADER_BYTES);
-  return { bytes, address: Deno.UnsafePointer.value(Deno.UnsafePointer.of(bytes)) };
+  return {
+    bytes,
+    view: new DataView(bytes.buffer),
+    address: Deno.UnsafePointer.value(Deno.UnsafePointer.of(bytes)),
+  };
 }
 
 /**
@@ -48,6 +53,16 @@ export class Receiver {
     return () => {
       if (this.#spare.length < 4) this.#spare.push(lent);
     };
+  }
+
+  /** The message that is being worked on, with what an older one has left behind it. */
+  get message(): Uint8Array<ArrayBuffer> {
+    return this.#current.bytes;
+  }
+
+  /** A 32-bit number in that message. */
+  u32(offset: number): number {
+    return this.#current.view.getUint32(offset, true);
   }
 
   /** A view on `length` bytes at `address`, valid during the callback or until given back after {@linkcode lend}. */

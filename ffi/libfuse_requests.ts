@@ -8,6 +8,7 @@ import {
   FILE_INFO,
   FILE_INFO_DIRECT_IO,
   FILE_INFO_KEEP_CACHE,
+  FILE_INFO_NO_FLUSH,
   setU64,
   STAT,
   STATVFS,
@@ -138,9 +139,10 @@ export class Replies {
     this.#fuse.fuse_reply_entry(request.take(), this.#entry);
   }
 
-  #fillInfo(handle: number, keepCache: boolean): void {
+  #fillInfo(handle: number, options: { keepCache: boolean; flush: boolean }): void {
+    const { keepCache, flush } = options;
     const bits = this.#settings.directIo ? FILE_INFO_DIRECT_IO : keepCache ? FILE_INFO_KEEP_CACHE : 0;
-    this.#infoView.setUint32(this.#infoLayout.bits, bits, true);
+    this.#infoView.setUint32(this.#infoLayout.bits, flush ? bits : bits | FILE_INFO_NO_FLUSH, true);
     setU64(this.#infoView, this.#infoLayout.fh, handle);
   }
 
@@ -154,7 +156,7 @@ export class Replies {
     const attributes = this.#filesystem.attributes(ino);
     this.#nodes.open(node);
     this.#fillEntry(node, attributes);
-    this.#fillInfo(handle, true);
+    this.#fillInfo(handle, { keepCache: true, flush: true });
     if (this.#fuse.fuse_reply_create(request.take(), this.#entry, this.#info) !== INTERRUPTED) return true;
     this.#nodes.close(node);
     this.#nodes.forget(node, 1);
@@ -164,12 +166,17 @@ export class Replies {
   /**
    * Answers that a file is open under this handle number; counts the handle.
    *
-   * @param options `keepCache`: the kernel may go on with the pages that it has of the file
+   * @param options `keepCache`: the kernel may go on with the pages that it has of the file; `flush`: it is to say when
+   * the file is closed
    * @returns false if nobody will release it
    */
-  opened(request: Request, node: bigint, options: { handle: number; keepCache: boolean }): boolean {
+  opened(
+    request: Request,
+    node: bigint,
+    options: { handle: number; keepCache: boolean; flush: boolean },
+  ): boolean {
     this.#nodes.open(node);
-    this.#fillInfo(options.handle, options.keepCache);
+    this.#fillInfo(options.handle, options);
     if (this.#fuse.fuse_reply_open(request.take(), this.#info) !== INTERRUPTED) return true;
     this.#nodes.close(node);
     return false;

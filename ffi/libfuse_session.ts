@@ -1,11 +1,12 @@
 import { setImmediate } from "node:timers";
 import { IntegrityError } from "../crypto/errors.ts";
 import { Interrupts } from "./libfuse_interrupts.ts";
+import { answerInit } from "./libfuse_init.ts";
 import type { Nodes } from "./libfuse_nodes.ts";
 import { type ConnectionSettings, errnoOf, negotiate, type Operation } from "./libfuse_operations.ts";
 import type { Receiver } from "./libfuse_receive.ts";
 import { type Replies, Request } from "./libfuse_requests.ts";
-import { operationCount, type OperationName, OPERATIONS, POLLFD } from "./libfuse_structs.ts";
+import { FuseMessage, operationCount, type OperationName, OPERATIONS, POLLFD } from "./libfuse_structs.ts";
 import type { Libfuse } from "./libfuse_symbols.ts";
 import type { MountEnd } from "./mount.ts";
 
@@ -191,7 +192,7 @@ export class Session {
   }
 
   async #serve(session: Deno.PointerValue): Promise<MountEnd> {
-    const { library: { fuse, libc }, receiver: { buf } } = this.#parts;
+    const { library, receiver } = this.#parts, { fuse, libc } = library, { buf } = receiver;
     const fd = fuse.fuse_session_fd(session);
     libc.fcntl(fd, F_SETFL, libc.fcntl(fd, F_GETFL, 0) | O_NONBLOCK);
     const polled = new DataView(this.#polled.buffer);
@@ -207,7 +208,9 @@ export class Session {
         sliceStart = performance.now();
       }
       if (received > 0) {
-        fuse.fuse_session_process_buf(session, buf);
+        if (receiver.u32(FuseMessage.opcode) === FuseMessage.init) {
+          answerInit(library, fd, receiver.message, () => fuse.fuse_session_process_buf(session, buf));
+        } else fuse.fuse_session_process_buf(session, buf);
         if (performance.now() - sliceStart > (this.#unanswered > 0 ? BUSY_SLICE : SLICE)) {
           await turn();
           sliceStart = performance.now();

@@ -81,9 +81,10 @@ export const FILE_INFO = {
   3: { size: 40, flags: 0, bits: 4, fh: 16, lock_owner: 24, poll_events: 32 },
   4: { size: 64, flags: 0, bits: 4, fh: 16, lock_owner: 24, poll_events: 32 },
 } as const satisfies Record<number, Layout>;
-/** Bits of the word at `bits`: the same in every version, unlike those behind them (3.15 moved those). */
+/** Bits of the word at `bits`: the same in every version that has them, unlike those behind them (3.15 moved those). */
 export const FILE_INFO_DIRECT_IO = 1 << 1;
 export const FILE_INFO_KEEP_CACHE = 1 << 2;
+export const FILE_INFO_NO_FLUSH = 1 << 7;
 
 /** `struct fuse_conn_info`: the part that all versions share. */
 export const CONN_INFO = {
@@ -191,6 +192,23 @@ export const Capability = {
   handleKillprivV2: 1 << 21,
   cacheSymlinks: 1 << 23,
   directIoMmap: 1 << 28,
+} as const;
+
+/** What of the kernel's own protocol (`linux/fuse.h`) is needed besides libfuse's: offsets in messages, and flags. */
+export const FuseMessage = {
+  /** `fuse_in_header.opcode`, and its value for INIT. */
+  opcode: 4,
+  init: 26,
+  /** `fuse_init_in.flags`, behind the header. */
+  requestFlags: 40 + 12,
+  /** `fuse_out_header.error`, and `fuse_init_out.flags` behind that header. */
+  replyError: 4,
+  replyFlags: 16 + 12,
+  /** `FUSE_HANDLE_KILLPRIV_V2`. */
+  handleKillprivV2: 1 << 28,
+  /** `fuse_write_in.write_flags`, behind the header, and `FUSE_WRITE_KILL_SUIDGID`. */
+  writeFlags: 40 + 20,
+  writeKillSetId: 1 << 2,
 } as const;
 
 /** `FUSE_SET_ATTR_*` of `fuse_lowlevel.h`. */

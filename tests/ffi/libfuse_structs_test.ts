@@ -9,7 +9,9 @@ import {
   FILE_INFO,
   FILE_INFO_DIRECT_IO,
   FILE_INFO_KEEP_CACHE,
+  FILE_INFO_NO_FLUSH,
   FORGET,
+  FuseMessage,
   type Layout,
   operationCount,
   OPERATIONS,
@@ -59,6 +61,14 @@ const CONSTANTS: Record<string, number> = {
   FUSE_CAP_PARALLEL_DIROPS: Capability.parallelDirectoryOperations,
   FUSE_CAP_HANDLE_KILLPRIV: Capability.handleKillpriv,
   FUSE_CAP_CACHE_SYMLINKS: Capability.cacheSymlinks,
+  FUSE_INIT: FuseMessage.init,
+  FUSE_HANDLE_KILLPRIV_V2: FuseMessage.handleKillprivV2,
+  FUSE_WRITE_KILL_SUIDGID: FuseMessage.writeKillSetId,
+  "offsetof(struct fuse_in_header, opcode)": FuseMessage.opcode,
+  "sizeof(struct fuse_in_header) + offsetof(struct fuse_init_in, flags)": FuseMessage.requestFlags,
+  "sizeof(struct fuse_in_header) + offsetof(struct fuse_write_in, write_flags)": FuseMessage.writeFlags,
+  "offsetof(struct fuse_out_header, error)": FuseMessage.replyError,
+  "sizeof(struct fuse_out_header) + offsetof(struct fuse_init_out, flags)": FuseMessage.replyFlags,
   FUSE_SET_ATTR_MODE: SetAttr.mode,
   FUSE_SET_ATTR_UID: SetAttr.uid,
   FUSE_SET_ATTR_GID: SetAttr.gid,
@@ -78,6 +88,7 @@ async function fromHeaders(statements: string): Promise<Record<string, number>> 
       `${directory}/print.c`,
       `#define FUSE_USE_VERSION 312
 #include <fuse3/fuse_lowlevel.h>
+#include <linux/fuse.h>
 #include <poll.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -117,7 +128,11 @@ Deno.test("structure layouts and constants are those of the installed C headers"
   }
   for (const [name, value] of Object.entries(CONSTANTS)) expect(name, value, name);
   for (
-    const [bit, value] of [["direct_io", FILE_INFO_DIRECT_IO], ["keep_cache", FILE_INFO_KEEP_CACHE]] as const
+    const [bit, value] of [
+      ["direct_io", FILE_INFO_DIRECT_IO],
+      ["keep_cache", FILE_INFO_KEEP_CACHE],
+      ["noflush", FILE_INFO_NO_FLUSH],
+    ] as const
   ) {
     expected[bit] = value;
     statements.push(`{ struct fuse_file_info fi; unsigned bits; memset(&fi, 0, sizeof fi); fi.${bit} = 1;

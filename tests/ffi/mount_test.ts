@@ -169,8 +169,34 @@ Deno.test(
     filesystem.closed = () => {
       throw new FsError("ENOSPC");
     };
-    assert.match((await shell('cat "$1/f"', test.directory)).stderr, /No space left on device/);
+    const close = `python3 -IS -c 'import os, sys; os.close(os.open(sys.argv[1], os.O_WRONLY))' "$1/f"`;
+    assert.match((await shell(close, test.directory)).stderr, /No space left on device/);
+    assert.equal(
+      (await shell('cat "$1/f"', test.directory)).stderr,
+      "",
+      "who only reads is told of no write",
+    );
     assert.deepEqual(test.logged, []);
+  },
+);
+
+Deno.test(
+  "a further write is one request, and who has only read asks nothing at the end",
+  strict,
+  async () => {
+    await using test = await memoryMount();
+    await shell('head -c 4096 /dev/zero >"$1/f"', test.directory);
+    const asked = async (script: string) => {
+      const before = test.mounted.activity.requests;
+      const program = `import os, sys; f = sys.argv[1]; ${script}`;
+      assert.equal((await shell(`python3 -IS -c '${program}' "$1/f"`, test.directory)).stderr, "");
+      return test.mounted.activity.requests - before;
+    };
+    // A few more are asked by the script as a whole, and what comes late is counted with the next one.
+    const about = (asked: number, expected: number) =>
+      assert.ok(Math.abs(asked - expected) < 10, `${asked} requests, not ${expected}`);
+    about(await asked('fd = os.open(f, 1); [os.pwrite(fd, b"x", i) for i in range(100)]'), 100);
+    about(await asked("[os.close(os.open(f, 0)) for _ in range(100)]"), 200); // to open and to release
   },
 );
 
@@ -337,6 +363,8 @@ assert os.pwrite(fd, page, 0) == 4096; assert open(name, 'rb').read() == b'y' * 
     stdout: "",
     stderr: "",
   });
+  // The kernel says a little later that the last handle is gone.
+  while (test.mounted.activity.open > 0) await new Promise((resolve) => setTimeout(resolve, 1));
   const cat = async () => {
     const before = reads;
     assert.equal((await shell('cat "$1/f"', test.directory)).stdout.length, 8192);
