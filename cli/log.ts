@@ -49,14 +49,7 @@ export function openLog(options: LogOptions): Log | undefined {
  * @throws {CoverError} "failure" if it cannot be written now; what fails later goes to standard error
  */
 export function logToFile(given: string, options: { readonly bytes?: number } = {}): Log {
-  const path = resolve(given); // the program may leave this folder
-  const append = (text: string) => appendFileSync(path, text, { mode: 0o600 });
-  try {
-    append("");
-  } catch (cause) {
-    const reason = (cause as { code?: string }).code ?? "unknown";
-    throw new CoverError("failure", `Cannot write the log file "${given}": ${reason}`, { cause });
-  }
+  const path = resolve(given), append = appender(path);
   return (message) => {
     const time = new Date().toISOString();
     try {
@@ -66,6 +59,23 @@ export function logToFile(given: string, options: { readonly bytes?: number } = 
       logToTerminal(message);
     }
   };
+}
+
+/**
+ * What appends text to a file (0600), which is opened for each anew.
+ *
+ * @throws {CoverError} "failure" if it cannot be written now
+ */
+export function appender(given: string): (text: string) => void {
+  const path = resolve(given); // the program may leave this folder
+  const append = (text: string) => appendFileSync(path, text, { mode: 0o600 });
+  try {
+    append("");
+  } catch (cause) {
+    const reason = (cause as { code?: string }).code ?? "unknown";
+    throw new CoverError("failure", `Cannot write the log file "${given}": ${reason}`, { cause });
+  }
+  return append;
 }
 
 /**

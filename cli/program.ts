@@ -22,6 +22,7 @@ import { rmCommand } from "./commands/rm.ts";
 import { serveCommand } from "./commands/serve.ts";
 import { statCommand } from "./commands/stat.ts";
 import { syncCommand } from "./commands/sync.ts";
+import { tokenCommand } from "./commands/token.ts";
 import { umountCommand } from "./commands/umount.ts";
 import { describeError, EXIT, exitCodeOf, FSCK_EXIT } from "./exit.ts";
 import { calledByMountFuse, HELPER, mountExit, parseHelperCall } from "./mount_helper.ts";
@@ -67,6 +68,7 @@ export function makeProgram(setExitCode: (code: number) => void) {
     headerCommand(),
     passwdCommand(),
     serveCommand(),
+    tokenCommand(),
     benchCommand(),
     completionCommand(() => program),
     manCommand(() => program),

@@ -132,8 +132,9 @@ export class FrameWriter {
   #busy = false;
   #stopped = false;
   #idle: (() => void)[] = [];
-  /** Frames handed over so far. */
+  /** Frames handed over so far, and bytes that went out. */
   framesSent = 0;
+  bytesWritten = 0;
   /** When the piece that is being written was begun, as `performance.now()`; undefined when nothing is. */
   busySince: number | undefined;
 
@@ -215,7 +216,9 @@ export class FrameWriter {
   async #writeAll(bytes: Uint8Array): Promise<void> {
     for (let at = 0; at < bytes.length;) {
       this.busySince = performance.now();
-      at += await this.#stream.write(bytes.subarray(at, at + PIECE));
+      const count = await this.#stream.write(bytes.subarray(at, at + PIECE));
+      this.bytesWritten += count;
+      at += count;
     }
   }
 }

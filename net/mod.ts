@@ -2,6 +2,7 @@
  * The network: protocol, server, client connection and trust. The wire format is docs/protocol.md. The store that
  * works over it is `fs/store/remote.ts`.
  */
+export type { AccessEvent } from "./access_event.ts";
 export {
   type Acquaintance,
   type AcquaintanceOptions,
@@ -26,6 +27,7 @@ export {
   Notice,
   Op,
   ProtocolError,
+  Role,
   type RoleName,
   StatusError,
   type StatusName,
@@ -33,6 +35,7 @@ export {
 } from "./protocol.ts";
 export { type Prover } from "./proof.ts";
 export { DEFAULT_LIMITS, serve, type ServeOptions, Server, type ServerLimits } from "./server.ts";
+export { openServerFolder, type ServerFolder } from "./server_folder.ts";
 export { parseFingerprint } from "./text.ts";
 export { type TokenEntry, Tokens } from "./tokens.ts";
 export { identifyServer, type ServerAddress, type ServerIdentity, type TrustOptions } from "./trust.ts";

@@ -61,6 +61,11 @@ function exists(name: string, cause?: unknown): StatusError {
   return new StatusError("exists", `Cannot create container "${name}": it exists already`, { cause });
 }
 
+/** Path of one of a server's own files, below the folder of its containers. */
+export function ownPath(root: string, file: string): string {
+  return join(root, ".coverfs", file);
+}
+
 /** Containers as files in a folder; the server's own files are in `.coverfs/` there. */
 export class FolderRoot implements BackingRoot {
   readonly #path: string;
@@ -101,7 +106,7 @@ export class FolderRoot implements BackingRoot {
 
   /** Path of one of the server's own files. */
   ownPath(file: string): string {
-    return join(this.#path, ".coverfs", file);
+    return ownPath(this.#path, file);
   }
 
   #recordPath(name: string): string {

@@ -1,7 +1,10 @@
 /** `coverfs serve`: listens, admits, limits, and ends in order. */
+import { createPrivateKey, X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { base64url } from "../crypto/bytes.ts";
 import { CoverError } from "../crypto/errors.ts";
+import type { AccessEvent } from "./access_event.ts";
+import { Admission, type AdmissionLimits } from "./admission.ts";
 import { errorCode, readTextIfThere, writeFileAtomic } from "./atomic_file.ts";
 import { blocksIn } from "./backing.ts";
 import { Budget } from "./budget.ts";
@@ -11,12 +14,17 @@ import { DEFAULT_CONTAINER, DEFAULT_PORT, isContainerName, NO_QUOTA, StatusError
 import { type BackingRoot, FolderRoot, RamRoot } from "./root.ts";
 import { ServedContainer } from "./served_container.ts";
 import { ServerConnection, type ServerState } from "./server_connection.ts";
-import { listenTls, type TlsListener, type TlsStream } from "./tls_listener.ts";
+import {
+  listenTls,
+  type TlsIdentity,
+  type TlsListener,
+  type TlsPeer,
+  type TlsStream,
+} from "./tls_listener.ts";
 import { Tokens } from "./tokens.ts";
 
 /** Limits of a server (docs/protocol.md, section 9). */
-export interface ServerLimits {
-  readonly connections: number;
+export interface ServerLimits extends AdmissionLimits {
   /** Time for TLS and HELLO, in seconds. */
   readonly handshakeSeconds: number;
   /** Time without a byte, or with a piece of a reply that the client does not take, in seconds. */
@@ -37,6 +45,9 @@ export interface ServerLimits {
 /** The limits unless told otherwise. */
 export const DEFAULT_LIMITS: ServerLimits = {
   connections: 256,
+  addressConnections: 64,
+  handshakesPerSecond: 200,
+  addressHandshakesPerSecond: 50,
   handshakeSeconds: 10,
   idleSeconds: 90,
   window: 8 << 20,
@@ -65,14 +76,15 @@ export interface ServeOptions {
   readonly limits?: Partial<ServerLimits>;
   /** Takes lines for the operator's log; they hold no secret. */
   readonly log?: (message: string) => void;
+  /** Takes what clients do, for an access log. */
+  readonly access?: (event: AccessEvent) => void;
   /** Stands between the server and its containers: a decorator, as for faults in tests. */
   readonly decorate?: (root: BackingRoot) => BackingRoot;
 }
 
 /** A running server. */
 export class Server implements AsyncDisposable {
-  /** SHA-256 of its certificate, base64url. */
-  readonly fingerprint: string;
+  #fingerprint: string;
   /** Whether the certificate is the server's own: it is then pinned, and links carry its fingerprint. */
   readonly ownCertificate: boolean;
   /** The token with role `create` that the first start made, base64url; undefined at later starts. */
@@ -83,6 +95,11 @@ export class Server implements AsyncDisposable {
   readonly #limits: ServerLimits;
   readonly #state: ServerState;
   readonly #log: (message: string) => void;
+  readonly #access: (event: AccessEvent) => void;
+  readonly #admission: Admission;
+  readonly #readIdentity: () => Promise<TlsIdentity>;
+  #accepted = 0;
+  #checkingTokens = false;
   readonly #containers = new Map<string, ServedContainer>();
   readonly #connections = new Map<ServerConnection, Promise<void>>();
   readonly #sweeper: ReturnType<typeof setInterval>;
@@ -93,24 +110,28 @@ export class Server implements AsyncDisposable {
     root: BackingRoot;
     tokens: Tokens;
     firstToken: string | undefined;
-    certificateHash: Uint8Array;
+    identity: TlsIdentity;
+    /** Reads the certificate anew, which may have been replaced. */
+    readIdentity: () => Promise<TlsIdentity>;
     options: ServeOptions;
   }) {
     const { options } = parts;
     const limits = { ...DEFAULT_LIMITS, ...options.limits };
     const quota = options.maxContainerBytes === undefined ? NO_QUOTA : blocksIn(options.maxContainerBytes);
-    this.fingerprint = base64url(parts.certificateHash);
+    this.#fingerprint = base64url(parts.identity.hash);
+    this.#readIdentity = parts.readIdentity;
+    this.#admission = new Admission(limits);
     this.ownCertificate = options.certificateFiles === undefined;
     this.firstToken = parts.firstToken;
     this.tokens = parts.tokens;
     this.#root = parts.root;
     this.#limits = limits;
     this.#log = options.log ?? (() => {});
+    this.#access = options.access ?? (() => {});
     const containerLimits = { ...limits, quota, startedAt: performance.now() };
     this.#state = {
       tokens: parts.tokens,
       root: parts.root,
-      certificateHash: parts.certificateHash,
       window: limits.window,
       maxRequests: limits.requests,
       connectionBytes: limits.connectionBytes,
@@ -129,9 +150,15 @@ export class Server implements AsyncDisposable {
         if (container.forgettable) this.#containers.delete(container.name);
       },
       log: this.#log,
+      access: this.#access,
     };
     const shortest = Math.min(limits.handshakeSeconds, limits.idleSeconds, 4);
     this.#sweeper = setInterval(() => this.#sweep(), shortest * 250);
+  }
+
+  /** SHA-256 of its certificate, base64url. */
+  get fingerprint(): string {
+    return this.#fingerprint;
   }
 
   /** How many connections there are. */
@@ -152,14 +179,26 @@ export class Server implements AsyncDisposable {
   }
 
   /** Begins to listen; called once, by {@linkcode serve}. */
-  async listen(pair: CertificatePair, address: { hostname: string; port: number }): Promise<void> {
-    const { connections, handshakeSeconds } = this.#limits;
-    const accept = (stream: TlsStream) => {
+  async listen(identity: TlsIdentity, address: { hostname: string; port: number }): Promise<void> {
+    const { handshakeSeconds } = this.#limits;
+    const accept = (stream: TlsStream, peer: TlsPeer) => {
       if (this.#ending !== undefined) return stream.close();
-      const connection = new ServerConnection(stream, this.#state);
+      const connection = new ServerConnection(stream, this.#state, { ...peer, number: ++this.#accepted });
       this.#connections.set(connection, connection.run().finally(() => this.#connections.delete(connection)));
     };
-    this.#listener = await listenTls({ ...address, pair, connections, handshakeSeconds, accept });
+    const admit = (from: string) => this.#admission.enter(from);
+    this.#listener = await listenTls({ ...address, identity, admit, handshakeSeconds, accept });
+  }
+
+  /**
+   * Reads the certificate again: who connects from now on is shown the new one. Tokens need no such call.
+   *
+   * @throws {CoverError} if it cannot be used; the one before stays
+   */
+  async reload(): Promise<void> {
+    const identity = await this.#readIdentity();
+    this.#listener?.use(identity);
+    this.#fingerprint = base64url(identity.hash);
   }
 
   /** Address it listens on. */
@@ -181,6 +220,27 @@ export class Server implements AsyncDisposable {
       const stuck = now - (connection.stuckSince ?? now) > idleSeconds * 1000;
       if (late || idle || stuck) connection.end();
       else connection.reassure();
+    }
+    for (const [address, count] of this.#admission.sweep()) {
+      this.#access({ event: "refused", address, count });
+    }
+    if (!this.#checkingTokens) void this.#checkTokens();
+  }
+
+  /** Ends the connections whose token was taken back. */
+  async #checkTokens(): Promise<void> {
+    this.#checkingTokens = true;
+    try {
+      const hashes = new Set((await this.tokens.list()).map(({ hash }) => hash));
+      for (const connection of this.#connections.keys()) {
+        if (connection.token === undefined || hashes.has(connection.token.hash)) continue;
+        connection.tell("revoked");
+        connection.end();
+      }
+    } catch (error) {
+      this.#log((error as Error).message); // who is here stays, nobody else comes in
+    } finally {
+      this.#checkingTokens = false;
     }
   }
 
@@ -226,21 +286,27 @@ export class Server implements AsyncDisposable {
 export async function serve(options: ServeOptions = {}): Promise<Server> {
   const folder = options.root === undefined ? undefined : await FolderRoot.open(options.root);
   try {
-    const pair = options.certificateFiles !== undefined
-      ? await readPair(options.certificateFiles)
-      : await (folder === undefined ? makeCertificate() : ownPair(folder));
+    const made = folder === undefined ? await makeCertificate() : undefined;
+    const readIdentity = async (): Promise<TlsIdentity> => {
+      const pair = options.certificateFiles !== undefined
+        ? await readPair(options.certificateFiles)
+        : made ?? await ownPair(folder!);
+      checkPair(pair);
+      return { pair, hash: await certificateHash(pair.certificate) };
+    };
+    const identity = await readIdentity();
     const tokens = new Tokens(folder?.ownPath("tokens.json"));
     const firstToken = (await tokens.list()).length === 0 ? await tokens.add("first", "create") : undefined;
     const root = folder ?? new RamRoot();
-    const hash = await certificateHash(pair.certificate);
     const server = new Server({
       root: options.decorate?.(root) ?? root,
       tokens,
       firstToken,
-      certificateHash: hash,
+      identity,
+      readIdentity,
       options,
     });
-    await listen(server, pair, options);
+    await listen(server, identity, options);
     return server;
   } catch (error) {
     await folder?.close();
@@ -248,10 +314,10 @@ export async function serve(options: ServeOptions = {}): Promise<Server> {
   }
 }
 
-async function listen(server: Server, pair: CertificatePair, options: ServeOptions): Promise<void> {
+async function listen(server: Server, identity: TlsIdentity, options: ServeOptions): Promise<void> {
   const { hostname = "0.0.0.0", port = DEFAULT_PORT } = options;
   try {
-    await server.listen(pair, { hostname, port });
+    await server.listen(identity, { hostname, port });
   } catch (cause) {
     await server.shutdown();
     const why = errorCode(cause) === "EADDRINUSE" ? "it is in use" : (cause as Error).message;
@@ -268,6 +334,19 @@ async function readPair(files: { certificate: string; key: string }): Promise<Ce
       cause,
     });
   }
+}
+
+/** Holds a key to be the certificate's: otherwise each handshake would fail, and nobody would be told. */
+function checkPair({ certificate, key }: CertificatePair): void {
+  let fits: boolean;
+  try {
+    fits = new X509Certificate(certificate).checkPrivateKey(createPrivateKey(key));
+  } catch (cause) {
+    throw new CoverError("usage", `Cannot use the certificate or its key: ${(cause as Error).message}`, {
+      cause,
+    });
+  }
+  if (!fits) throw new CoverError("usage", "Cannot use the certificate: the key is that of another one");
 }
 
 /** The server's own certificate: made at the first start, kept from then on. Key first, so that both or none count. */

@@ -1,5 +1,6 @@
 /** One connection at the server: reads requests, checks their bounds and rights, answers. */
 import { verifyProof } from "../crypto/writer_key.ts";
+import type { AccessEvent } from "./access_event.ts";
 import { Budget } from "./budget.ts";
 import { blocksIn } from "./backing.ts";
 import { buildFrame, type Frame, FRAME_HEAD, FrameReader, FrameWriter, putFrameHead } from "./frames.ts";
@@ -27,16 +28,14 @@ import {
 import type { BackingRoot } from "./root.ts";
 import { readHeaderTarget, readOrdered, readPosition } from "./server_requests.ts";
 import type { Party, ServedContainer } from "./served_container.ts";
-import type { TlsStream } from "./tls_listener.ts";
-import type { Tokens } from "./tokens.ts";
+import type { TlsPeer, TlsStream } from "./tls_listener.ts";
+import type { TokenEntry, Tokens } from "./tokens.ts";
 import { FieldReader, FieldWriter } from "./wire.ts";
 
 /** What connections share. */
 export interface ServerState {
   readonly tokens: Tokens;
   readonly root: BackingRoot;
-  /** SHA-256 of the server's certificate. */
-  readonly certificateHash: Uint8Array;
   /** Credit window that is granted to each connection, in bytes. */
   readonly window: number;
   readonly maxRequests: number;
@@ -51,6 +50,8 @@ export interface ServerState {
   /** Drops a container that nobody uses and that was never written. */
   forget(container: ServedContainer): void;
   log(message: string): void;
+  /** Takes what clients do, for an access log. */
+  access(event: AccessEvent): void;
 }
 
 const NOTHING = new Uint8Array(0);
@@ -66,9 +67,10 @@ export class ServerConnection implements Party {
   readonly #writer: FrameWriter;
   readonly #budget: Budget;
   readonly #requests: Budget;
+  readonly #peer: TlsPeer & { readonly number: number };
   readonly #nonce = crypto.getRandomValues(new Uint8Array(32));
   #clientNonce: Uint8Array = NOTHING;
-  #role = 0;
+  #token: TokenEntry | undefined;
   #container: ServedContainer | undefined;
   /** Fencing number of the grant to this connection; 0: it is no writer. */
   #fence = 0;
@@ -85,8 +87,10 @@ export class ServerConnection implements Party {
   /** When the last frame was complete. */
   #frameAt = this.openedAt;
 
-  constructor(conn: TlsStream, server: ServerState) {
+  /** @param peer `number` tells connections apart in the access log */
+  constructor(conn: TlsStream, server: ServerState, peer: TlsPeer & { readonly number: number }) {
     this.#conn = conn;
+    this.#peer = peer;
     this.#server = server;
     this.#reader = new FrameReader(conn, MAX_BODY_GREETING);
     this.#writer = new FrameWriter(conn, () => this.end());
@@ -96,7 +100,12 @@ export class ServerConnection implements Party {
 
   /** Whether HELLO was answered. */
   get greeted(): boolean {
-    return this.#role > 0;
+    return this.#token !== undefined;
+  }
+
+  /** The token that admitted it, as it was known then. */
+  get token(): TokenEntry | undefined {
+    return this.#token;
   }
 
   /** When bytes came last, be they part of a frame only, as `performance.now()`. */
@@ -136,12 +145,21 @@ export class ServerConnection implements Party {
       if (admitted > 0) this.#giveBack(admitted); // of a frame that was cut
       this.end();
       await this.#settled();
+      const received = this.#reader.bytesRead, seconds = (performance.now() - this.openedAt) / 1000;
+      // Who sent nothing has only looked at the certificate.
+      if (received > 0) this.tell("ended", { received, sent: this.#writer.bytesWritten, seconds });
       try {
         await this.#container?.leave(this);
       } catch (error) {
         this.#server.log(`Cannot close a container: ${(error as Error).message}`);
       }
     }
+  }
+
+  /** Says for the access log what happens on this connection. */
+  tell(event: AccessEvent["event"], more: Partial<AccessEvent> = {}): void {
+    const { address, number: connection } = this.#peer;
+    this.#server.access({ event, address, connection, token: this.#token?.label, ...more });
   }
 
   /** Resolves when no request runs. */
@@ -304,6 +322,7 @@ export class ServerConnection implements Party {
           const container = this.#opened();
           this.#demand("create");
           await container.remove(this.#writing(), this);
+          this.tell("removed", { container: container.name });
           this.#fence = 0;
           return framed(NOTHING);
         });
@@ -350,15 +369,18 @@ export class ServerConnection implements Party {
     if (lowest > PROTOCOL_VERSION || highest < PROTOCOL_VERSION) {
       throw new StatusError("version", `The server speaks protocol version ${PROTOCOL_VERSION} only`);
     }
-    const role = await this.#server.tokens.roleOf(token);
-    if (role === undefined) {
-      this.#server.log("Connection refused: unknown token");
+    const known = await this.#server.tokens.find(token);
+    if (known === undefined) {
+      this.tell("denied", { reason: "unknown token" });
       throw new StatusError("refused", "The server does not know this token");
     }
-    this.#role = Role[role];
+    this.#token = known;
+    this.tell("greeted", { role: known.role });
     this.#reader.maxBody = MAX_BODY;
     const { window, maxRequests } = this.#server;
-    const reply = new FieldWriter(44).u16(PROTOCOL_VERSION).u8(this.#role).u8(0).u32(window).u32(maxRequests);
+    const reply = new FieldWriter(44).u16(PROTOCOL_VERSION).u8(Role[known.role]).u8(0).u32(window).u32(
+      maxRequests,
+    );
     return framed(reply.raw(this.#nonce).bytes);
   }
 
@@ -377,6 +399,7 @@ export class ServerConnection implements Party {
     const name = body.name();
     body.end();
     const container = await this.#join(name, (container) => container.join(this));
+    this.tell("opened", { container: name });
     const id = Uint8Array.fromHex(container.record?.id ?? "0".repeat(32));
     const changes = container.changes;
     return framed(
@@ -401,6 +424,7 @@ export class ServerConnection implements Party {
       released: true,
     };
     await this.#join(name, (container) => container.create(this, record));
+    this.tell("created", { container: name });
     return await this.#grant({ session, flags: 0 });
   }
 
@@ -433,23 +457,24 @@ export class ServerConnection implements Party {
     const message = proofMessage({
       ...claim,
       version: PROTOCOL_VERSION,
-      certificateHash: this.#server.certificateHash,
+      certificateHash: this.#peer.certificateHash,
       clientNonce: this.#clientNonce,
       serverNonce: this.#nonce,
     });
     if (await verifyProof(claim.publicKey, message, claim.proof)) return;
-    this.#server.log("Writer refused: the proof of the container's key does not verify");
+    this.tell("denied", { reason: "proof of key", container: claim.name });
     throw new StatusError("proof", "The proof of the container's key does not verify");
   }
 
   async #grant(wish: { session: Uint8Array; flags: number }): Promise<Uint8Array> {
-    const container = this.#opened();
+    const container = this.#opened(), takeover = (wish.flags & LeaseFlag.takeover) !== 0;
     this.#fence = await container.grant({
       party: this,
       session: wish.session.toHex(),
       resume: (wish.flags & LeaseFlag.resume) !== 0,
-      takeover: (wish.flags & LeaseFlag.takeover) !== 0,
+      takeover,
     });
+    this.tell("granted", { container: container.name, ...(takeover && { takeover }) });
     const blocks = await container.blocks();
     return framed(
       new FieldWriter(32).u64(this.#fence).u64(blocks).u64(container.quota).u64(container.changes).bytes,
@@ -484,7 +509,7 @@ export class ServerConnection implements Party {
   }
 
   #demand(role: keyof typeof Role): void {
-    if (this.#role < Role[role]) {
+    if (this.#token === undefined || Role[this.#token.role] < Role[role]) {
       throw new StatusError("refused", `The token does not allow this: it takes one with the role "${role}"`);
     }
   }

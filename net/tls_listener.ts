@@ -90,33 +90,56 @@ export class TlsStream implements ByteStream {
   }
 }
 
+/** Who the server is: a certificate with its key, and the SHA-256 of the certificate. */
+export interface TlsIdentity {
+  readonly pair: CertificatePair;
+  readonly hash: Uint8Array;
+}
+
+/** The other end of a connection, and the certificate that it was shown. */
+export interface TlsPeer {
+  readonly address: string;
+  readonly certificateHash: Uint8Array;
+}
+
 /** How to listen. */
 export interface TlsListenOptions {
   readonly hostname: string;
   readonly port: number;
-  readonly pair: CertificatePair;
-  /** Connections at most, those whose handshake is under way included. */
-  readonly connections: number;
+  readonly identity: TlsIdentity;
+  /** Asked for each connection before anything else: what is to be called at its end, or undefined to refuse it. */
+  readonly admit: (address: string) => (() => void) | undefined;
   /** Time for the TLS handshake, in seconds. */
   readonly handshakeSeconds: number;
   /** Takes each connection whose handshake is complete. */
-  readonly accept: (stream: TlsStream) => void;
+  readonly accept: (stream: TlsStream, peer: TlsPeer) => void;
 }
 
 /** Listens on an address; made by {@linkcode listenTls}. */
 export class TlsListener {
   readonly #server: NetServer;
   readonly #sockets: Map<Socket, Promise<void>>;
+  readonly #use: (identity: TlsIdentity) => void;
   /** Where it listens. */
   readonly hostname: string;
   readonly port: number;
 
-  constructor(server: NetServer, sockets: Map<Socket, Promise<void>>) {
+  constructor(
+    server: NetServer,
+    sockets: Map<Socket, Promise<void>>,
+    use: (identity: TlsIdentity) => void,
+  ) {
     this.#server = server;
     this.#sockets = sockets;
+    this.#use = use;
     const { address, port } = server.address() as AddressInfo;
     this.hostname = address;
     this.port = port;
+  }
+
+  /** Shows another certificate to those who connect from now on. */
+  use(identity: TlsIdentity): void {
+    this.#use(identity);
   }
 
   /** Accepts nothing more. */
@@ -134,16 +157,18 @@ export class TlsListener {
 
 /** Begins to listen. @throws a system error, or one of the certificate */
 export async function listenTls(options: TlsListenOptions): Promise<TlsListener> {
-  const { certificate, key } = options.pair;
-  const secureContext = createSecureContext({ cert: certificate, key });
+  let shown = contextOf(options.identity);
   const sockets = new Map<Socket, Promise<void>>();
   const server = createServer({ noDelay: true, pauseOnConnect: false }, (raw) => {
-    if (sockets.size >= options.connections) return void raw.destroy();
+    const address = raw.remoteAddress ?? "", leave = options.admit(address);
+    if (leave === undefined) return void raw.destroy();
+    const { secureContext, hash: certificateHash } = shown;
     const timer = setTimeout(() => raw.destroy(), options.handshakeSeconds * 1000);
     const closed = new Promise<void>((resolve) =>
       raw.once("close", () => {
         clearTimeout(timer);
         sockets.delete(raw);
+        leave();
         resolve();
       })
     );
@@ -154,7 +179,7 @@ export async function listenTls(options: TlsListenOptions): Promise<TlsListener>
     socket.once("close", () => raw.destroy());
     socket.once("secure", () => {
       clearTimeout(timer);
-      options.accept(new TlsStream(socket, raw));
+      options.accept(new TlsStream(socket, raw), { address, certificateHash });
     });
   });
   await new Promise<void>((resolve, reject) => {
@@ -164,5 +189,9 @@ export async function listenTls(options: TlsListenOptions): Promise<TlsListener>
       resolve();
     });
   });
-  return new TlsListener(server, sockets);
+  return new TlsListener(server, sockets, (identity) => shown = contextOf(identity));
+}
+
+function contextOf({ pair: { certificate, key }, hash }: TlsIdentity) {
+  return { secureContext: createSecureContext({ cert: certificate, key }), hash };
 }

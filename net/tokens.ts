@@ -53,7 +53,7 @@ export class Tokens {
     return base64url(secret);
   }
 
-  /** Takes a token back; connections that it admitted go on. @returns whether there was one by this label */
+  /** Takes a token back; a server soon ends the connections that it admitted. @returns whether there was one by this label */
   async remove(label: string): Promise<boolean> {
     await this.#refresh();
     const left = this.#entries.filter((entry) => entry.label !== label);
@@ -62,15 +62,15 @@ export class Tokens {
     return true;
   }
 
-  /** The role of a token; undefined if it is not admitted. Compares with every entry, in constant time each. */
-  async roleOf(secret: Uint8Array): Promise<RoleName | undefined> {
+  /** What is known of a token; undefined if it is not admitted. Compares with every entry, in constant time each. */
+  async find(secret: Uint8Array): Promise<TokenEntry | undefined> {
     await this.#refresh();
     const hash = await sha256(secret);
-    let role: RoleName | undefined;
+    let found: TokenEntry | undefined;
     for (const entry of this.#entries) {
-      if (equalConstantTime(hash, fromBase64Url32(entry.hash)!)) role = entry.role;
+      if (equalConstantTime(hash, fromBase64Url32(entry.hash)!)) found = entry;
     }
-    return role;
+    return found;
   }
 
   async #save(entries: readonly TokenEntry[]): Promise<void> {

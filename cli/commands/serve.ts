@@ -1,6 +1,8 @@
-import { Command } from "@commander-js/extra-typings";
+import { Command, Option } from "@commander-js/extra-typings";
 import { CoverError } from "../../crypto/errors.ts";
-import { DEFAULT_PORT, serve } from "../../net/mod.ts";
+import { DEFAULT_LIMITS, DEFAULT_PORT, serve } from "../../net/mod.ts";
+import { ACCESS_FORMATS, openAccessLog } from "../access_log.ts";
+import { describeError } from "../exit.ts";
 import { byteSize, wholeNumber } from "../options.ts";
 import { print, printError } from "../output.ts";
 import { notifyService } from "../service.ts";
@@ -17,8 +19,21 @@ export const serveCommand = () =>
     .option("--cert <FILE>", "a certificate of your own (PEM)")
     .option("--key <FILE>", "its key (PEM)")
     .option("--max-size <SIZE>", "largest container, in bytes, or with K, M or G", byteSize)
+    .option("--max-connections <N>", "connections at most", wholeNumber, DEFAULT_LIMITS.connections)
+    .option(
+      "--max-address-connections <N>",
+      "connections of one address at most",
+      wholeNumber,
+      DEFAULT_LIMITS.addressConnections,
+    )
+    .option("--access-log <FILE>", "write what clients do to a file")
+    .addOption(
+      new Option("--log-format <FORMAT>", "of the access log").choices(ACCESS_FORMATS).default(
+        "text" as const,
+      ),
+    )
     .action(async (options) => {
-      const { ram, root, host, port, cert, key, maxSize } = options;
+      const { ram, root, host, port, cert, key, maxSize, accessLog, logFormat } = options;
       if ((cert === undefined) !== (key === undefined)) {
         throw new CoverError("usage", "--cert and --key go together");
       }
@@ -28,10 +43,23 @@ export const serveCommand = () =>
         port,
         ...(cert === undefined || key === undefined ? {} : { certificateFiles: { certificate: cert, key } }),
         ...(maxSize === undefined ? {} : { maxContainerBytes: maxSize }),
+        limits: {
+          connections: options.maxConnections,
+          addressConnections: options.maxAddressConnections,
+        },
         log: printError,
+        ...(accessLog === undefined ? {} : { access: openAccessLog(accessLog, logFormat) }),
       });
       const { promise: stopping, resolve: stop } = Promise.withResolvers<void>();
       for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, stop);
+      if (Deno.build.os !== "windows") {
+        Deno.addSignalListener("SIGHUP", () => {
+          server.reload().then(
+            () => printError(`Certificate read again, fingerprint ${server.fingerprint}`),
+            (error) => printError(describeError(error)),
+          );
+        });
+      }
       print(`Serving on ${host ?? "all addresses"}, port ${server.port}`);
       print(`Fingerprint: ${server.fingerprint}`);
       if (server.firstToken !== undefined) {

@@ -271,10 +271,10 @@ Deno.test("tokens are kept as hashes only, and changes of the file are seen", st
   assert.equal((await Deno.stat(path)).mode! & 0o777, 0o600);
   const secret = Uint8Array.fromBase64(token, { alphabet: "base64url" });
   const other = new Tokens(path);
-  assert.equal(await other.roleOf(secret), "ro");
+  assert.equal((await other.find(secret))?.role, "ro");
   await assert.rejects(other.add("laptop", "rw"), isCover("usage"));
   assert.equal(await tokens.remove("laptop"), true);
-  assert.equal(await other.roleOf(secret), undefined);
+  assert.equal(await other.find(secret), undefined);
   await Deno.writeTextFile(path, "no tokens");
-  await assert.rejects(other.roleOf(secret), isCover("failure"));
+  await assert.rejects(other.find(secret), isCover("failure"));
 });

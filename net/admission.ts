@@ -1,0 +1,120 @@
+/** Who may connect: bounds on connections and on handshakes, of one address and of all together. */
+
+/** How many may connect. */
+export interface AdmissionLimits {
+  /** Connections at most, those whose handshake is under way included. */
+  readonly connections: number;
+  /** Of these, from one address. */
+  readonly addressConnections: number;
+  /** New connections a second, all together; as many may come at once. */
+  readonly handshakesPerSecond: number;
+  /** Of these, from one address. */
+  readonly addressHandshakesPerSecond: number;
+}
+
+/** So many a second, and as many at once after a second of rest. */
+class Rate {
+  readonly #perSecond: number;
+  #left: number;
+  #at: number;
+
+  constructor(perSecond: number, now: number) {
+    this.#perSecond = perSecond;
+    this.#left = perSecond;
+    this.#at = now;
+  }
+
+  #refill(now: number): void {
+    this.#left = Math.min(this.#perSecond, this.#left + (now - this.#at) / 1000 * this.#perSecond);
+    this.#at = now;
+  }
+
+  /** Takes one. @returns false if there is none */
+  take(now: number): boolean {
+    this.#refill(now);
+    if (this.#left < 1) return false;
+    this.#left--;
+    return true;
+  }
+
+  /** Whether it is as it was at first. */
+  rested(now: number): boolean {
+    this.#refill(now);
+    return this.#left >= this.#perSecond;
+  }
+}
+
+interface Source {
+  open: number;
+  refused: number;
+  readonly rate: Rate;
+}
+
+/** Counts connections. What it keeps of an address is forgotten when that has rested for a second. */
+export class Admission {
+  readonly #limits: AdmissionLimits;
+  readonly #now: () => number;
+  readonly #sources = new Map<string, Source>();
+  readonly #rate: Rate;
+  #open = 0;
+
+  /** @param now a clock, in ms */
+  constructor(limits: AdmissionLimits, now: () => number = () => performance.now()) {
+    this.#limits = limits;
+    this.#now = now;
+    this.#rate = new Rate(limits.handshakesPerSecond, now());
+  }
+
+  /** Addresses that something is kept of. */
+  get sources(): number {
+    return this.#sources.size;
+  }
+
+  /** Admits a connection. @returns what is to be called, once, at its end; undefined if there is no room for it */
+  enter(address: string): (() => void) | undefined {
+    const key = sourceOf(address), now = this.#now(), limits = this.#limits;
+    let source = this.#sources.get(key);
+    if (source === undefined) {
+      source = { open: 0, refused: 0, rate: new Rate(limits.addressHandshakesPerSecond, now) };
+      this.#sources.set(key, source);
+    }
+    // The address comes first, so that one that is refused takes nothing from the others.
+    const room = source.open < limits.addressConnections && source.rate.take(now) &&
+      this.#open < limits.connections && this.#rate.take(now);
+    if (!room) {
+      source.refused++;
+      return undefined;
+    }
+    source.open++;
+    this.#open++;
+    const entered = source;
+    return () => {
+      entered.open--;
+      this.#open--;
+    };
+  }
+
+  /** Forgets who has rested. @returns the addresses that were refused since the last time, and how often */
+  sweep(): Map<string, number> {
+    const now = this.#now(), refused = new Map<string, number>();
+    for (const [key, source] of this.#sources) {
+      if (source.refused > 0) refused.set(key, source.refused);
+      source.refused = 0;
+      if (source.open === 0 && source.rate.rested(now)) this.#sources.delete(key);
+    }
+    return refused;
+  }
+}
+
+/** What counts as one address: of IPv6 the first 64 bits, which one customer has; IPv4 within IPv6 as IPv4. */
+export function sourceOf(address: string): string {
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
+  if (mapped !== undefined) return mapped;
+  if (!address.includes(":")) return address;
+  const [front = "", back] = address.split("%")[0]!.split("::"),
+    groups = front === "" ? [] : front.split(":");
+  const behind = back === undefined || back === "" ? [] : back.split(":");
+  while (groups.length + behind.length < 8) groups.push("0");
+  return [...groups, ...behind].slice(0, 4).map((group) => parseInt(group, 16).toString(16)).join(":") +
+    "::/64";
+}
