@@ -9,8 +9,8 @@ import { Tokens } from "./tokens.ts";
 /** What an operator needs of a server's folder. */
 export interface ServerFolder {
   readonly tokens: Tokens;
-  /** SHA-256 of the server's own certificate, base64url. */
-  readonly fingerprint: string;
+  /** SHA-256 of the server's own certificate, base64url; undefined if it has none. */
+  readonly fingerprint: string | undefined;
 }
 
 /**
@@ -21,10 +21,13 @@ export interface ServerFolder {
 export async function openServerFolder(root: string): Promise<ServerFolder> {
   const certificate = await readTextIfThere(ownPath(root, "certificate.pem"));
   const tokens = ownPath(root, "tokens.json");
-  if (certificate === undefined || await readTextIfThere(tokens) === undefined) {
+  if (await readTextIfThere(tokens) === undefined) {
     throw new CoverError("usage", `Cannot read the tokens of a server: "${root}" is not the folder of one`, {
       hint: "Name it by --root; coverfs serve makes one at its first start",
     });
   }
-  return { tokens: new Tokens(tokens), fingerprint: base64url(await certificateHash(certificate)) };
+  return {
+    tokens: new Tokens(tokens),
+    fingerprint: certificate && base64url(await certificateHash(certificate)),
+  };
 }

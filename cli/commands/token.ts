@@ -50,5 +50,6 @@ export const tokenCommand = () =>
         throw new CoverError("usage", `Cannot remove a token: there is none labelled "${label}"`);
       }
       const token = await tokens.add(label, options.role), { host, port, name } = options;
-      print(host === undefined ? token : formatLink({ host, port, name, token, fingerprint }));
+      const pin = fingerprint === undefined ? {} : { fingerprint };
+      print(host === undefined ? token : formatLink({ host, port, name, token, ...pin }));
     });
