@@ -116,7 +116,7 @@ export class RollbackMemory {
       return empty;
     }
     try {
-      return parse(text);
+      return parseRollbackMemory(text);
     } catch {
       this.#warn(`"${this.#path}" is damaged: what was remembered against rollback is lost`);
       return empty;
@@ -124,7 +124,8 @@ export class RollbackMemory {
   }
 }
 
-function parse(text: string): Content {
+/** Reads the file. @throws {Error} if it is damaged */
+export function parseRollbackMemory(text: string): Content {
   const { version, containers, locators } = JSON.parse(text);
   if (version !== 1) throw new Error("unknown version");
   for (const [id, point] of Object.entries(containers as Content["containers"])) {

@@ -1,6 +1,6 @@
 /** A client's connection to a server: requests in flight by id, notifications, keep-alive. */
 import { CoverError } from "../crypto/errors.ts";
-import { buildFrame, FrameReader, FrameWriter } from "./frames.ts";
+import { buildFrame, type ByteStream, FrameReader, FrameWriter } from "./frames.ts";
 import { formatAddress } from "./locator.ts";
 import { proofMessage, type Prover } from "./proof.ts";
 import {
@@ -45,6 +45,11 @@ export interface RemoteContainer {
   readonly blocks: number;
 }
 
+/** What a connection needs of the one below. */
+type Stream = ByteStream & { close(): void };
+/** A server that is connected, and the SHA-256 of the certificate that it has shown. */
+type DialledStream = Omit<Dialled, "conn"> & { readonly conn: Stream };
+
 interface Waiting {
   readonly resolve: (body: Uint8Array<ArrayBuffer>) => void;
   readonly reject: (error: unknown) => void;
@@ -63,7 +68,7 @@ export class Connection {
   onNotice: ((kind: number) => void) | undefined;
   /** Resolves with the reason when the connection has ended; never rejects. */
   readonly ended: Promise<CoverError>;
-  readonly #conn: Deno.TlsConn;
+  readonly #conn: Stream;
   readonly #reader: FrameReader;
   readonly #writer: FrameWriter;
   readonly #waiting = new Map<number, Waiting>();
@@ -76,7 +81,12 @@ export class Connection {
   #reason: CoverError | undefined;
   #spoke = performance.now();
 
-  private constructor(options: ConnectOptions, dialled: Dialled, greeting: Greeting, reader: FrameReader) {
+  private constructor(
+    options: Omit<ConnectOptions, "identity">,
+    dialled: DialledStream,
+    greeting: Greeting,
+    reader: FrameReader,
+  ) {
     this.address = options.address;
     this.role = greeting.role;
     this.window = greeting.window;
@@ -102,10 +112,15 @@ export class Connection {
    * server breaks the protocol)
    */
   static async connect(options: ConnectOptions): Promise<Connection> {
-    const token = fromBase64Url32(options.token);
-    if (token === undefined) throw new CoverError("usage", "Cannot use the token: it is damaged");
-    const dialled = await dial(options.address, options.identity, options.signal);
-    const { conn } = dialled;
+    if (fromBase64Url32(options.token) === undefined) {
+      throw new CoverError("usage", "Cannot use the token: it is damaged");
+    }
+    return await this.greet(await dial(options.address, options.identity, options.signal), options);
+  }
+
+  /** Greets a server that is connected already. @throws as {@linkcode connect} */
+  static async greet(dialled: DialledStream, options: Omit<ConnectOptions, "identity">): Promise<Connection> {
+    const { conn } = dialled, token = fromBase64Url32(options.token)!;
     const abort = () => closeQuietly(conn);
     options.signal.addEventListener("abort", abort, { once: true });
     try {
@@ -247,7 +262,7 @@ interface Greeting {
   readonly nonces: { readonly client: Uint8Array; readonly server: Uint8Array };
 }
 
-async function greet(conn: Deno.TlsConn, reader: FrameReader, token: Uint8Array): Promise<Greeting> {
+async function greet(conn: Stream, reader: FrameReader, token: Uint8Array): Promise<Greeting> {
   const client = crypto.getRandomValues(new Uint8Array(32));
   const fields =
     new FieldWriter(72).raw(new TextEncoder().encode("CVFS")).u16(PROTOCOL_VERSION).u16(PROTOCOL_VERSION)

@@ -63,20 +63,23 @@ export class KnownServers {
 
   async #load(): Promise<Map<string, KnownServer>> {
     const text = await readTextIfThere(this.path);
-    const servers = new Map<string, KnownServer>();
-    if (text === undefined) return servers;
+    if (text === undefined) return new Map();
     try {
-      const content = JSON.parse(text) as { version?: unknown; servers?: Record<string, unknown> };
-      if (content.version !== 1 || typeof content.servers !== "object") throw new Error("unknown version");
-      for (const [key, value] of Object.entries(content.servers)) servers.set(key, parseServer(value));
+      return parseKnownServers(text);
     } catch (cause) {
       throw new CoverError("failure", `Cannot read the known servers "${this.path}": the file is damaged`, {
         cause,
         hint: "Repair or delete it; servers are then asked about again",
       });
     }
-    return servers;
   }
+}
+
+/** Reads the file of known servers: by host and port. @throws {Error} if it is damaged */
+export function parseKnownServers(text: string): Map<string, KnownServer> {
+  const content = JSON.parse(text) as { version?: unknown; servers?: Record<string, unknown> };
+  if (content.version !== 1 || typeof content.servers !== "object") throw new Error("unknown version");
+  return new Map(Object.entries(content.servers).map(([key, value]) => [key, parseServer(value)]));
 }
 
 function parseServer(value: unknown): KnownServer {

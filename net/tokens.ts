@@ -86,7 +86,7 @@ export class Tokens {
     if (stamp === this.#stamp) return;
     const text = await readTextIfThere(this.#path);
     try {
-      this.#entries = text === undefined ? [] : parse(text);
+      this.#entries = text === undefined ? [] : parseTokens(text);
     } catch (cause) {
       throw new CoverError("failure", `Cannot read the tokens "${this.#path}": the file is damaged`, {
         cause,
@@ -106,7 +106,8 @@ async function stampOf(path: string): Promise<string> {
   }
 }
 
-function parse(text: string): TokenEntry[] {
+/** Reads the file of tokens. @throws {Error} if it is damaged */
+export function parseTokens(text: string): TokenEntry[] {
   const content = JSON.parse(text) as { version?: unknown; tokens?: unknown };
   if (content.version !== 1 || !Array.isArray(content.tokens)) throw new Error("unknown version");
   return content.tokens.map((value: Record<string, unknown>) => {

@@ -182,7 +182,7 @@ async function handshake(
 }
 
 /** Closes a connection that may be closed already. */
-export function closeQuietly(conn: Deno.Conn): void {
+export function closeQuietly(conn: { close(): void }): void {
   try {
     conn.close();
   } catch {
