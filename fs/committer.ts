@@ -88,7 +88,12 @@ export class Committer {
     if (this.#checkpoint && this.#container.space.short) {
       return this.#checkpoint.then(() => this.admit());
     }
-    if (this.#log.size > RECORD_WAIT) return this.commit({}).then(() => this.admit());
+    return this.recordable()?.then(() => this.admit());
+  }
+
+  /** Waits while the next record is full. */
+  recordable(): void | Promise<void> {
+    if (this.#log.size > RECORD_WAIT) return this.commit({});
   }
 
   /** The file's data must be in the next commit. */
@@ -149,14 +154,22 @@ export class Committer {
   async #serve(batch: Batch): Promise<void> {
     const wanted = new Set<Ino>(batch.inos);
     if (batch.all) { for (const file of this.#dirty.files()) wanted.add(file.ino); }
+    for (const ino of wanted) {
+      await this.#dirty.flush(ino);
+      // What is written takes room in the record: where that gets short, there are several.
+      if (this.#log.size > RECORD_WAIT) await this.#record();
+    }
+    await this.#record();
+  }
+
+  /** One commit of all changes so far, with the data that it must hold. */
+  async #record(): Promise<void> {
     try {
-      for (let round = 0;; round++) {
-        for (const ino of this.#must) wanted.add(ino);
+      for (let round = 1; this.#must.size > 0; round++) {
+        if (round > ROUNDS) this.#close();
+        const wanted = [...this.#must];
         this.#must.clear();
-        if (wanted.size === 0) break;
-        if (round === ROUNDS) this.#close();
         for (const ino of wanted) await this.#dirty.flush(ino);
-        wanted.clear();
       }
       if (this.#log.empty) return;
       const unflushed = this.#dirty.unflushed();

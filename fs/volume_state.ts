@@ -43,6 +43,7 @@ export class VolumeState {
     this.dirty = new WriteBack(container, this.log, {
       dirtyBytes: options.dirtyBytes,
       buffers: this.buffers,
+      recordable: () => this.committer.recordable(),
       onFailure: (error) => this.committer.fail(error),
     });
     this.committer = new Committer(

@@ -19,6 +19,8 @@ const SLICE = 4;
 const RUNS_AT_ONCE = 6;
 /** From how many dirty pages of a file on they are written without being asked for. */
 const BEHIND_PAGES = 1024;
+/** A file's inode takes as much room in a record as so many extents. */
+const INODE_PAGES = 4;
 /** Pages whose memory is kept when they are clean. */
 const SPARE_PAGES = 4096;
 
@@ -85,6 +87,8 @@ export interface WriteBackOptions {
   /** Bytes of dirty data before writers wait. */
   readonly dirtyBytes: number;
   readonly buffers: RunBuffers;
+  /** Waits while the next record has no room for what is written. */
+  readonly recordable: () => void | Promise<void>;
   /** Told when data could not be written, once. */
   readonly onFailure: (error: unknown) => void;
 }
@@ -142,12 +146,18 @@ export class WriteBack {
   /** Has dirty data written until so many more pages are admitted, or it cannot be written. */
   async admission(pages: number): Promise<void> {
     while (!this.admits(pages) && !this.#failed) {
+      const full = this.#options.recordable();
+      if (full) {
+        const done = await full.then(() => true, () => false);
+        if (!done) return; // the write finds that nothing is taken any more
+        continue;
+      }
       const { promise, resolve } = Promise.withResolvers<void>();
       this.#waiting.push(resolve);
       let under = 0;
       for (const file of this.#files.values()) {
         if (under * 2 * BLOCK >= this.#options.dirtyBytes) break;
-        under += file.pages.size;
+        under += file.pages.size + INODE_PAGES;
         if (file.flushing === undefined) this.#flushBehind(file);
       }
       await promise;

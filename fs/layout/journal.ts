@@ -128,6 +128,7 @@ export class JournalWriter {
    *
    * @param proof blocks of this session that the changes rest on and that were not flushed yet
    * @returns the new chunk, if one was begun
+   * @throws {CoverError} "failure" if it is longer than a record may be: nobody would read it
    */
   async append(
     commit: CommitNumber,
@@ -136,6 +137,9 @@ export class JournalWriter {
   ): Promise<Run | undefined> {
     const payload = proof.length > 0 ? withProof(proof, changes) : changes;
     const flags = proof.length > 0 ? PROVES_ITSELF : 0, blocks = recordBlocks(payload.length);
+    if (payload.length > RECORD_MAX) {
+      throw new CoverError("failure", "Cannot commit: the changes are longer than a record of the journal");
+    }
     let begun: Run | undefined;
     if (!this.#fits(blocks)) {
       const wanted = Math.min(CHUNK_LARGEST, this.#chunk.count * 2);

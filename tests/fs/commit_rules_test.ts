@@ -8,10 +8,10 @@ import { BLOCK, Kind, SEALED } from "../../crypto/sealer.ts";
 import { RecordingStore, type StoreEvent } from "../../fs/block/recording.ts";
 import { Container } from "../../fs/container.ts";
 import { checkContainer } from "../../fs/fsck.ts";
-import { CHUNK_FIRST, JournalReader, JournalWriter } from "../../fs/layout/journal.ts";
+import { CHUNK_FIRST, JournalReader, JournalWriter, RECORD_MAX } from "../../fs/layout/journal.ts";
 import { loadState } from "../../fs/loading.ts";
 import { RamStore } from "../../fs/store/ram.ts";
-import { ROOT } from "../../fs/types.ts";
+import { ROOT, SECONDS_MAX } from "../../fs/types.ts";
 import { FILE, makeContainer, name, openVolume, pattern, testKeys } from "./fixture.ts";
 
 Deno.test("a record that does not carry the hash of the one before is not read", async () => {
@@ -43,6 +43,39 @@ Deno.test("a record that does not carry the hash of the one before is not read",
     hash: new Uint8Array(32).fill(1),
   });
   assert.equal(await elsewhere.next(), undefined);
+});
+
+Deno.test("changes that are longer than a record are refused, as nobody would read it", async () => {
+  const store = new RamStore(), { sealer } = await testKeys();
+  const session = { id: new Uint8Array(16).fill(3), generation: 1 }, chunk = { position: 0, count: 300 };
+  const hash = new Uint8Array(32), allocate = () => Promise.reject(new Error());
+  const writer = new JournalWriter(store, sealer, { session, chunk, hash, allocate });
+  await assert.rejects(writer.append(1, new Uint8Array(RECORD_MAX + 1)), /longer than a record/);
+  await writer.append(1, new Uint8Array(RECORD_MAX));
+  const reader = new JournalReader(store, sealer, { session, chunk, commit: 1, hash });
+  assert.equal((await reader.next())?.payload.length, RECORD_MAX);
+});
+
+Deno.test("data of more files than a record has room for is committed in several", async () => {
+  const store = new RamStore(), files = 15_000;
+  await makeContainer(store);
+  const volume = await openVolume(store, "write", { commitInterval: 1000 });
+  // All numbers of their inodes take the most bytes. Their names are committed, their data is not yet.
+  const time = { seconds: -SECONDS_MAX, nanoseconds: 1 };
+  for (let i = 0; i < files; i++) {
+    const ino = volume.create(ROOT, name(`f${i}`), { ...FILE, uid: 0xffff_fffe, gid: 0xffff_fffe });
+    await volume.write(ino, 0, name(`content of ${i}`));
+    volume.setAttributes(ino, { atime: time, mtime: time, ctime: time });
+    if (i % 500 === 499) await volume.fsync(ROOT);
+  }
+  await volume.sync();
+  await volume.end();
+  const again = await openVolume(store, "read");
+  assert.equal(again.container.notes.journalDamage, undefined);
+  for (const i of [0, 5_000, files - 1]) {
+    const ino = again.lookup(ROOT, name(`f${i}`))!, content = name(`content of ${i}`);
+    assert.deepEqual(await again.read(ino, 0, 100), content);
+  }
 });
 
 for (const damaged of [0, 1] as const) {
