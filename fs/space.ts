@@ -145,9 +145,13 @@ export class Space {
     this.#promised -= blocks;
   }
 
-  /** Takes promised blocks, in as few runs as there are. */
+  /**
+   * Takes promised blocks, in as few runs as there are. What is left in the end lies at the end of the container: the
+   * journal needs runs, and would find none if the reserve were single blocks all over.
+   */
   take(blocks: number): Run[] {
-    const runs = this.#free.allocate(blocks, { near: this.#hint });
+    const near = this.#hint, below = this.#grownTo - this.reserve;
+    const runs = this.#free.allocate(blocks, { near, below }) ?? this.#free.allocate(blocks, { near });
     if (runs === undefined) throw new FsError("ENOSPC", "Cannot allocate blocks: the container is full");
     this.#promised -= blocks;
     const last = runs[runs.length - 1]!;
@@ -203,14 +207,13 @@ export class Space {
 
   /** Takes a run for a chunk of journal: `wanted` blocks where there is ordinary room for them, else `least`. */
   async takeChunk(wanted: number, least: number): Promise<Run> {
-    let blocks = wanted;
     try {
       await this.ensure(wanted);
+      return (await this.takeMetadata(wanted, 1))[0]!;
     } catch (error) {
       if (!(error instanceof FsError)) throw error;
-      blocks = least;
+      return (await this.takeMetadata(least, 1))[0]!;
     }
-    return (await this.takeMetadata(blocks, 1))[0]!;
   }
 
   /** The first free run that is long enough and not among others, the tail at last. */

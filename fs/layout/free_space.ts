@@ -17,7 +17,11 @@ export interface AllocateOptions {
   readonly near?: Position;
   /** In how many runs at most. */
   readonly max?: number;
+  /** Only blocks before this position. */
+  readonly below?: Position;
 }
+
+type Place = Required<Pick<AllocateOptions, "near" | "below">>;
 
 /** A sorted piece of the list, never empty while it is in the list. */
 interface Leaf {
@@ -132,14 +136,16 @@ export class FreeSpace {
    * @returns the runs, or undefined (and nothing is taken) if there are not enough blocks or not in so few runs
    */
   allocate(count: number, options: AllocateOptions = {}): Run[] | undefined {
-    const { near = 0, contiguous = false, max = Infinity } = options;
+    const { near = 0, contiguous = false, max = Infinity, below = Infinity } = options;
     if (!(count >= 0)) throw new RangeError("Cannot allocate blocks: count is negative");
     if (count === 0) return [];
     if (count > this.freeBlocks) return undefined;
-    const one = this.#takeOne(count, near);
+    const one = this.#takeOne(count, { near, below });
     if (one !== undefined) return [one];
     if (contiguous || max <= 1) return undefined;
-    return max === Infinity ? this.#takeLong(count, near) : this.#takeFew(count, near, max);
+    return max === Infinity
+      ? this.#takeLong(count, { near, below })
+      : this.#takeFew(count, { near, below, max });
   }
 
   /**
@@ -201,24 +207,30 @@ export class FreeSpace {
   }
 
   /** One run of this many blocks. */
-  #takeOne(count: number, near: Position): Run | undefined {
+  #takeOne(count: number, { near, below }: Place): Run | undefined {
     const own = classOf(count), leaves = this.#leaves;
     let fits = false;
     for (let k = own; k < CLASSES && !fits; k++) fits = this.#runsOf[k]! > 0;
     if (fits) {
       const first = Math.max(this.#leafOf(near), 0), leaf = leaves[first]!, at = indexOf(leaf, near);
-      if (at >= 0 && leaf.starts[at] === near && leaf.counts[at]! >= count) {
+      if (at >= 0 && leaf.starts[at] === near && leaf.counts[at]! >= count && near + count <= below) {
         return this.#take(first, at, near, count);
       }
       // Around, and the first leaf again for what lies before `near`.
       for (let n = 0; n <= leaves.length; n++) {
         const l = (first + n) % leaves.length;
         if (this.#largest[l]! < count) continue;
-        const i = count <= SMALL ? bestFit(leaves[l]!, count) : firstFit(leaves[l]!, count, n === 0 ? at : 0);
+        const i = count <= SMALL
+          ? bestFit(leaves[l]!, count, below)
+          : firstFit(leaves[l]!, count, { below, from: n === 0 ? at : 0 });
         if (i >= 0) return this.#take(l, i, leaves[l]!.starts[i]!, count);
       }
     }
-    return this.#limit - this.#tail >= count ? this.#takeTail(count) : undefined;
+    return this.#tailBelow(below) >= count ? this.#takeTail(count) : undefined;
+  }
+
+  #tailBelow(below: Position): number {
+    return Math.max(0, Math.min(this.#limit, below) - this.#tail);
   }
 
   #takeTail(count: number): Run {
@@ -228,33 +240,44 @@ export class FreeSpace {
   }
 
   /** As few size classes as are needed from the top, their runs in order from `near` on, then the tail. */
-  #takeLong(count: number, near: Position): Run[] {
-    let sum = this.#limit - this.#tail, k = CLASSES;
-    while (sum < count && k > 0) sum += this.#blocksOf[--k]!;
-    const least = 2 ** k, leaves = this.#leaves, chosen: Run[] = [], first = Math.max(this.#leafOf(near), 0);
+  #takeLong(count: number, place: Place): Run[] | undefined {
+    const tail = this.#tailBelow(place.below);
+    for (let sum = tail, k = CLASSES; k > 0;) {
+      do sum += this.#blocksOf[--k]!; while (sum < count && k > 0);
+      if (sum < count) return undefined;
+      const { chosen, rest } = this.#longRuns(count, place, 2 ** k);
+      if (rest > tail) continue; // some of them lie behind the place
+      for (const run of chosen) this.use(run.position, run.count);
+      if (rest > 0) chosen.push(this.#takeTail(rest));
+      return chosen;
+    }
+    return undefined;
+  }
+
+  /** Runs of at least so many blocks, up to `count` blocks of them, and how many blocks that lacks. */
+  #longRuns(count: number, { near, below }: Place, least: number): { chosen: Run[]; rest: number } {
+    const leaves = this.#leaves, chosen: Run[] = [], first = Math.max(this.#leafOf(near), 0);
     let rest = count;
     for (let n = 0; n <= leaves.length && rest > 0; n++) {
       const l = (first + n) % leaves.length, { starts, counts, length } = leaves[l]!;
       if (this.#largest[l]! < least) continue;
       const at = Math.max(indexOf(leaves[first]!, near), 0);
       const from = n === 0 ? at : 0, to = n === leaves.length ? at : length;
-      for (let i = from; i < to && rest > 0; i++) {
+      for (let i = from; i < to && rest > 0 && starts[i]! < below; i++) {
         if (counts[i]! < least) continue;
-        const taken = Math.min(rest, counts[i]!);
+        const taken = Math.min(rest, counts[i]!, below - starts[i]!);
         chosen.push({ position: starts[i]!, count: taken });
         rest -= taken;
       }
     }
-    for (const run of chosen) this.use(run.position, run.count);
-    if (rest > 0) chosen.push(this.#takeTail(rest));
-    return chosen;
+    return { chosen, rest };
   }
 
   /** The largest run again and again, at most `max` times. */
-  #takeFew(count: number, near: Position, max: number): Run[] | undefined {
+  #takeFew(count: number, { max, ...place }: Place & { readonly max: number }): Run[] | undefined {
     const taken: Run[] = [];
     for (let rest = count; rest > 0;) {
-      const run = taken.length < max ? this.#takeOne(Math.min(rest, this.largest()), near) : undefined;
+      const run = taken.length < max ? this.#takeOne(Math.min(rest, this.largest()), place) : undefined;
       if (run === undefined) {
         for (const back of taken) this.release(back.position, back.count);
         return undefined;
@@ -398,19 +421,23 @@ function indexOf(leaf: Leaf, position: Position): number {
   return low;
 }
 
-function bestFit(leaf: Leaf, count: number): number {
-  const { counts, length } = leaf;
+function bestFit({ starts, counts, length }: Leaf, count: number, below: Position): number {
   let best = -1;
-  for (let i = 0; i < length; i++) {
+  for (let i = 0; i < length && starts[i]! + count <= below; i++) {
     if (counts[i]! >= count && (best < 0 || counts[i]! < counts[best]!)) best = i;
     if (counts[i] === count) return i;
   }
   return best;
 }
 
-function firstFit(leaf: Leaf, count: number, from: number): number {
-  const { counts, length } = leaf;
-  for (let i = Math.max(from, 0); i < length; i++) if (counts[i]! >= count) return i;
+function firstFit(
+  { starts, counts, length }: Leaf,
+  count: number,
+  { from, below }: { readonly from: number; readonly below: Position },
+): number {
+  for (let i = Math.max(from, 0); i < length && starts[i]! + count <= below; i++) {
+    if (counts[i]! >= count) return i;
+  }
   return -1;
 }
 

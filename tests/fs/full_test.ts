@@ -58,3 +58,34 @@ Deno.test("a full container goes on committing, and lets its files be deleted, h
   }
   await deleteAll(volume, files, medium);
 });
+
+Deno.test("a container that fills up with single blocks free all over keeps runs for its journal", async () => {
+  const medium = new Medium(), quota = 6000, store = () => new MediumStore(medium, { quota });
+  await makeContainer(new MediumStore(medium));
+  const volume = await openVolume(store()), files: string[] = [];
+  for (let i = 0; i < 3000; i++) {
+    await volume.admit();
+    files.push(`f${i}`);
+    await volume.write(volume.create(ROOT, name(`f${i}`), FILE), 0, pattern(100, i + 1));
+  }
+  await volume.sync();
+  for (let i = 0; i < 3000; i += 2) volume.unlink(ROOT, name(`f${i}`));
+  await volume.sync();
+  const large = volume.create(ROOT, name("large"), FILE);
+  const grow = async () => {
+    for (let at = 0;; at += 20_480) {
+      await volume.admit();
+      await volume.write(large, at, pattern(20_480, at));
+      await volume.fsync(large);
+    }
+  };
+  await assert.rejects(grow(), (error) => error instanceof FsError && error.code === "ENOSPC");
+  for (let i = 0; i < 1000; i++) {
+    await volume.admit();
+    volume.setAttributes(ROOT, { mode: 0o700 + i % 8 });
+    await volume.fsync(ROOT);
+  }
+  await volume.end();
+  const left = ["large", ...files.filter((_, i) => i % 2 === 1)];
+  await deleteAll(await openVolume(store()), left, medium);
+});

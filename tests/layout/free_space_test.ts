@@ -105,6 +105,37 @@ Deno.test("free space behaves like a bitmap", () => {
   );
 });
 
+Deno.test("blocks before a position are found as long as there are enough, and none behind it are taken", () => {
+  const size = fc.integer({ min: 1, max: 40 }), place = fc.integer({ min: 0, max: LIMIT });
+  fc.assert(
+    fc.property(
+      fc.array(size, { minLength: 1, maxLength: 30 }),
+      size,
+      place,
+      place,
+      (sizes, count, near, below) => {
+        const space = new FreeSpace(), used: { position: number; count: number }[] = [];
+        let at = 0;
+        sizes.forEach((one, i) => {
+          if (i % 2 === 1) used.push({ position: at, count: one });
+          at += one;
+        });
+        space.build(used, Math.max(at, LIMIT));
+        const inUse = used.reduce(
+          (sum, run) => sum + Math.max(0, Math.min(below - run.position, run.count)),
+          0,
+        );
+        const runs = space.allocate(count, { near, below });
+        if (runs === undefined) assert.ok(below - inUse < count);
+        else {
+          assert.equal(runs.reduce((sum, run) => sum + run.count, 0), count);
+          for (const run of runs) assert.ok(run.position + run.count <= below);
+        }
+      },
+    ),
+  );
+});
+
 Deno.test("build() finds what is free and what is used more than once", () => {
   const runs = fc.array(fc.record({ position: fc.nat(80), count: fc.nat(12) }), {
     maxLength: 20,
