@@ -101,13 +101,7 @@ export class Space {
       if (this.#growing) await this.#growing;
       else {
         const missing = blocks - this.available;
-        const step = this.#nextStep();
-        this.#growing = this.#reserve(missing, Math.max(missing, step));
-        try {
-          await this.#growing;
-        } finally {
-          this.#growing = undefined;
-        }
+        await this.#reserve(missing, Math.max(missing, this.#nextStep()));
       }
     }
   }
@@ -120,7 +114,14 @@ export class Space {
     return this.#step = Math.min(GROW_MOST, this.#step);
   }
 
+  /** One at a time, as each begins where the one before has ended. */
   async #reserve(missing: number, step: number): Promise<void> {
+    while (this.#growing) await this.#growing.catch(() => {});
+    this.#growing = this.#extend(missing, step).finally(() => this.#growing = undefined);
+    await this.#growing;
+  }
+
+  async #extend(missing: number, step: number): Promise<void> {
     let target = this.#grownTo + step;
     try {
       await this.#store.reserve(target);
@@ -282,6 +283,7 @@ export class Space {
    * many, as the next writes would have them made again.
    */
   async shrink(options: { readonly ended: boolean }): Promise<void> {
+    if (this.#growing) return; // what is being added is wanted
     const inside = this.#free.freeBlocks - (this.#grownTo - this.#free.tailStart());
     const keep = Math.max(0, this.reserve + this.#promised - inside);
     const end = this.#free.tailStart() + keep;
