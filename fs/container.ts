@@ -467,10 +467,12 @@ export class Container implements AsyncDisposable {
     });
   }
 
-  /**
-   * Readers: goes on to the newest commit. @returns true if anything changed
-   */
-  async refresh(): Promise<boolean> {
+  /** Readers: goes on to the newest commit, one call after another. @returns true if anything changed */
+  refresh(): Promise<boolean> {
+    return this.exclusive(() => this.#refresh());
+  }
+
+  async #refresh(): Promise<boolean> {
     await this.store.refresh();
     const found = await readSuperblock(this.store, this.keys);
     if (found.superblock.sequence < this.#superblock.sequence) {
@@ -496,6 +498,8 @@ export class Container implements AsyncDisposable {
     this.#tables = fresh.#tables;
     this.#superblock = fresh.#superblock;
     this.#sessions = fresh.#sessions;
+    this.#chunks = fresh.#chunks;
+    this.#currentRuns = fresh.#currentRuns;
     this.#last = fresh.#last;
     this.#tail = fresh.#tail;
     this.#notes = fresh.#notes;

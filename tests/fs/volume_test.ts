@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { StoreDecorator } from "../../fs/block/decorator.ts";
+import { breathe } from "../../fs/clock.ts";
 import { checkContainer } from "../../fs/fsck.ts";
 import { FsError } from "../../fs/errors.ts";
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, RENAME_EXCHANGE } from "../../fs/filesystem.ts";
@@ -180,6 +182,37 @@ Deno.test("a reader follows a writer by whole commits", async () => {
     await reader.refresh();
     assert.ok(equal(await content(reader, reader.lookup(ROOT, name("f"))!), pattern(50_000, round)));
   }
+  await writer.end();
+});
+
+/** Answers every fourth read later than those that were asked for after it. */
+class UnevenStore extends StoreDecorator {
+  onRead: (() => void) | undefined;
+  #reads = 0;
+
+  override async read(position: number, count: number): Promise<Uint8Array> {
+    this.onRead?.();
+    for (let late = this.#reads++ % 4 === 0 ? 12 : 1; late > 0; late--) await breathe();
+    return await super.read(position, count);
+  }
+}
+
+Deno.test("a reader that is asked to go on while it does so never goes back to an older commit", async () => {
+  const base = new RamStore(), store = new UnevenStore(base);
+  await makeContainer(base);
+  const writer = await openVolume(base), reader = await openVolume(store, "read");
+  const seen: number[] = [];
+  const look = () => void seen.push(reader.attributes(ROOT).uid);
+  store.onRead = look;
+  for (let uid = 1; uid <= 40; uid++) {
+    writer.setAttributes(ROOT, { uid });
+    await writer.sync();
+    if (uid === 20) await writer.checkpoint();
+    if (uid % 5 === 0) await Promise.all([reader.refresh(), breathe().then(() => reader.refresh())]);
+  }
+  look();
+  assert.equal(seen[seen.length - 1], 40);
+  assert.deepEqual(seen, seen.slice().sort((a, b) => a - b));
   await writer.end();
 });
 
