@@ -223,6 +223,8 @@ export class FileData {
       await part(offset, Math.min(firstWhole, inside));
       if (lastWhole < inside && lastWhole >= firstWhole) await part(lastWhole, inside);
       this.#state.live(ino);
+      // Meanwhile the last block may have got bytes that are not of the range.
+      if (inodes.size[ino]! > size) return await this.#zero(ino, offset, end, keep);
       if (lastWhole > firstWhole) {
         dirty.drop(ino, firstWhole, lastWhole);
         extents.cut(ino, firstWhole, lastWhole, this.#state.forget);

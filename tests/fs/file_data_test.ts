@@ -102,6 +102,20 @@ Deno.test("fsync() covers the pages behind one that goes while it runs", strict,
   await volume.end();
 });
 
+Deno.test("what is appended while the end of a file is punched out is kept", strict, async () => {
+  const { base } = await fresh((base) => base), before = await openVolume(base);
+  const file = before.create(ROOT, name("f"), FILE);
+  await before.write(file, 0, pattern(10_000));
+  await before.end();
+  const volume = await openVolume(base), more = pattern(100, 2);
+  await volume.write(file, 9_999, name("x")); // the last block is in memory, the first one is not
+  const punching = volume.allocate(file, 100, 9_900, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
+  await volume.write(file, 10_000, more);
+  await punching;
+  assert.deepEqual(await volume.read(file, 9_990, 200), new Uint8Array([...new Uint8Array(10), ...more]));
+  await volume.end();
+});
+
 Deno.test(
   "the session ends only when what is on its way has arrived, though its file is gone",
   strict,
