@@ -35,6 +35,11 @@ const MAX_FAULTS = 5;
 const PROGRESS = 1024;
 /** Blocks of one write request: small enough that urgent requests find gaps. */
 const WRITE_RUN = 256;
+/**
+ * Bytes of writes behind which a flush is sent unasked: what it covers need not be kept to be sent again. Twice as many
+ * are kept at most, however long a flush takes.
+ */
+const FLUSH_BYTES = 128 << 20;
 const REGION: Readonly<Record<HeaderRegion, 0 | 1>> = { key: 0, super: 1 };
 
 /**
@@ -72,6 +77,7 @@ export class RemoteStore implements BlockStore {
   readonly #link: RemoteLink;
   readonly #log = new UnflushedLog();
   readonly #waitMilliseconds: number;
+  readonly #flushBytes: number;
   /** The connection that holds the lease; undefined while there is none. */
   #writer: Connection | undefined;
   #writing = false;
@@ -100,6 +106,7 @@ export class RemoteStore implements BlockStore {
   ) {
     this.#options = options;
     this.#waitMilliseconds = (options.waitSeconds ?? 30) * 1000;
+    this.#flushBytes = options.flushBytes ?? FLUSH_BYTES;
     this.#link = new RemoteLink({ ...link, pingSeconds: options.pingSeconds ?? 10 }, {
       up: (connection, state) => this.#up(connection, state),
       down: (reason) => this.#down(reason),
@@ -256,6 +263,7 @@ export class RemoteStore implements BlockStore {
       });
     }
     this.#blocks = Math.max(this.#blocks, position + count);
+    if (this.#log.unflushed >= this.#flushBytes) this.#append(Op.flush, new Uint8Array(0));
     return this.#pressure();
   }
 
@@ -314,9 +322,9 @@ export class RemoteStore implements BlockStore {
     else this.#pump();
   }
 
-  /** A promise while more waits to be answered than two windows hold. */
+  /** A promise while more waits to be answered than two windows hold, or more is kept than should be. */
   #pressure(): Promise<void> | void {
-    if (this.#log.unanswered <= 2 * this.#window) return;
+    if (this.#log.unanswered <= 2 * this.#window && this.#log.bytes <= 2 * this.#flushBytes) return;
     return new Promise((resolve, reject) => this.#pressed.push({ resolve, reject }));
   }
 
@@ -356,10 +364,8 @@ export class RemoteStore implements BlockStore {
       this.#log.cover(entry);
     }
     settle(entry);
-    if (this.#log.unanswered <= this.#window) {
-      for (const { resolve } of this.#pressed.splice(0)) {
-        resolve();
-      }
+    if (this.#log.unanswered <= this.#window && this.#log.bytes <= 2 * this.#flushBytes) {
+      for (const { resolve } of this.#pressed.splice(0)) resolve();
     }
     this.#pump();
   }

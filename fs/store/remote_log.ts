@@ -34,6 +34,9 @@ export class UnflushedLog {
   #next = 0;
   /** Bytes of entries that were not answered on the present connection. */
   unanswered = 0;
+  /** Bytes of all entries, and of those behind the last flush. */
+  bytes = 0;
+  unflushed = 0;
 
   get length(): number {
     return this.#entries.length;
@@ -42,6 +45,8 @@ export class UnflushedLog {
   append(entry: LogEntry): void {
     this.#entries.push(entry);
     this.unanswered += entryBytes(entry);
+    this.bytes += entryBytes(entry);
+    this.unflushed = entry.operation === Op.flush ? 0 : this.unflushed + entryBytes(entry);
     if (entry.operation === Op.write) {
       for (let i = 0; i < entry.count; i++) this.#blocks.set(entry.position + i, entry);
     } else if (entry.operation === Op.writeHeader) {
@@ -92,6 +97,7 @@ export class UnflushedLog {
     this.#entries.splice(index, 1);
     if (index < this.#next) this.#next--;
     if (!entry.answered) this.unanswered -= entryBytes(entry);
+    this.bytes -= entryBytes(entry);
   }
 
   /** Gives everything up; @returns those who still wait */
@@ -100,7 +106,7 @@ export class UnflushedLog {
     this.#blocks.clear();
     this.#headers.clear();
     this.#next = 0;
-    this.unanswered = 0;
+    this.unanswered = this.bytes = this.unflushed = 0;
     return all;
   }
 
@@ -110,6 +116,7 @@ export class UnflushedLog {
   }
 
   #forget(entry: LogEntry): void {
+    this.bytes -= entryBytes(entry);
     if (entry.operation === Op.write) {
       for (let i = 0; i < entry.count; i++) {
         if (this.#blocks.get(entry.position + i) === entry) this.#blocks.delete(entry.position + i);

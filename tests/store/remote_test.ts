@@ -91,6 +91,34 @@ Deno.test("what lies in memory is copied: the writer's buffer is free after the 
   assert.equal((await store.read(0, 1))[100], 3);
 });
 
+Deno.test(
+  "what no flush has covered is bounded, though nobody asks for one and the disk takes its time",
+  strict,
+  async () => {
+    const disk = gate();
+    let syncs = 0;
+    const decorate = hookedRoot((operation) =>
+      operation === "sync" && syncs++ === 0 ? disk.opened : undefined
+    );
+    await using server = await startServer({ decorate });
+    const flushBytes = 64 * BLOCK_BYTES;
+    await using store = await openOn(server, { mode: "create", ...await makeWriter(), flushBytes });
+    const data = blocks(16, 3);
+    let taken = 0, waiting: Promise<void> | void = undefined;
+    while (!waiting && taken < 100) waiting = store.write(16 * taken++, data);
+    assert.equal(taken, 8, "more is kept than twice the bytes for a flush");
+    assert.equal(
+      await Promise.race([waiting!.then(() => "taken"), store.size().then(() => "waits")]),
+      "waits",
+    );
+    disk.open();
+    await waiting;
+    for (; taken < 100; taken++) await store.write(16 * taken, data);
+    await store.flush();
+    assert(same(await store.read(16 * 99, 16), data));
+  },
+);
+
 Deno.test("a flush with nothing to flush, and size() of a writer, send no frame", strict, async () => {
   await using server = await startServer();
   await using store = await openOn(server, { mode: "create", ...await makeWriter() });
