@@ -322,21 +322,20 @@ export class WriteBack {
     file.writtenSize = Math.max(file.writtenSize, file.flushSize);
   }
 
-  /** Writes the pages from `first` to before `end`, as far as they are still there. @returns what is not done yet */
-  #writePages(flush: Flush, first: number, end: number): Promise<void>[] {
-    const { file, wanted } = flush, writes: Promise<void>[] = [];
+  /** Writes the pages from `first` to before `end`, as far as they are still there; yields what is not done yet. */
+  *#writePages(flush: Flush, first: number, end: number): Generator<Promise<void>> {
+    const { file, wanted } = flush;
     const there = (number: number) => number < end && file.pages.get(number) === wanted.get(number);
     for (let number = first; number < end;) {
       let present = 0;
       while (there(number + present)) present++;
       for (const run of present > 0 ? this.#container.space.take(present) : []) {
         const writing = this.#writeRun(flush, number, run);
-        if (writing) writes.push(writing);
+        if (writing) yield writing;
         number += run.count;
       }
       while (number < end && !there(number)) number++;
     }
-    return writes;
   }
 
   /** Seals the pages from `first` on and writes them to a run of blocks. */

@@ -1,9 +1,12 @@
 /** Contents of files: writing behind, the limit of dirty data, buffers that are used over and over. */
 import assert from "node:assert/strict";
+import { SEALED } from "../../crypto/sealer.ts";
 import { StoreDecorator } from "../../fs/block/decorator.ts";
 import { RecordingStore } from "../../fs/block/recording.ts";
 import type { BlockStore } from "../../fs/block/store.ts";
+import { breathe } from "../../fs/clock.ts";
 import { Container } from "../../fs/container.ts";
+import { FsError } from "../../fs/errors.ts";
 import { FileData } from "../../fs/file_data.ts";
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE } from "../../fs/filesystem.ts";
 import { RamStore } from "../../fs/store/ram.ts";
@@ -100,6 +103,34 @@ Deno.test("fsync() covers the pages behind one that goes while it runs", strict,
   assert.ok(equal(seen.subarray(0, hole), bytes.subarray(0, hole)));
   assert.ok(equal(seen.subarray(hole + 4096), bytes.subarray(hole + 4096)));
   await volume.end();
+});
+
+Deno.test("a run that cannot be begun does not leave the one before it alone", strict, async () => {
+  const written = Promise.withResolvers<void>();
+  class NeverWritten extends StoreDecorator {
+    override write = (position: number, bytes: Uint8Array) =>
+      bytes.length === 2 * SEALED ? written.promise : super.write(position, bytes);
+  }
+  const { store } = await fresh((base) => new NeverWritten(base)), volume = await openVolume(store);
+  const { space, keys: { sealer } } = volume.container, file = volume.create(ROOT, name("f"), FILE);
+  await volume.write(file, 0, pattern(5 * 4096));
+  const take = space.take.bind(space), seal = sealer.seal.bind(sealer);
+  // There is room in two pieces; the first one waits for the store, the second cannot be sealed.
+  space.take = (blocks) =>
+    take(blocks).flatMap(({ position }) => [{ position, count: 2 }, { position: position + 2, count: 3 }]);
+  sealer.seal = (run, plain, sealed) => {
+    if (plain.length === 3 * 4096) throw new Error("no sealing");
+    return seal(run, plain, sealed);
+  };
+  let ended = false;
+  const syncing = assert.rejects(volume.fsync(file), (error) => error instanceof FsError).then(() =>
+    ended = true
+  );
+  for (let i = 0; i < 100; i++) await breathe();
+  assert.ok(!ended, "a run is still on its way");
+  written.reject(new Error("not written either"));
+  await syncing;
+  await assert.rejects(volume.end());
 });
 
 Deno.test("what is appended while the end of a file is punched out is kept", strict, async () => {
