@@ -57,12 +57,7 @@ export class ReadAhead {
     }
     const fresh = { next: end, ahead: end, window: WINDOW_FIRST };
     this.#streams.set(ino, fresh);
-    if (this.#streams.size > STREAMS) {
-      for (const oldest of this.#streams.keys()) {
-        this.#streams.delete(oldest);
-        break;
-      }
-    }
+    if (this.#streams.size > STREAMS) this.#streams.delete(this.#streams.keys().next().value!);
     return offset === 0 ? fresh : undefined;
   }
 }

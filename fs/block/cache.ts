@@ -78,11 +78,7 @@ export class CachedStore extends StoreDecorator {
   #keep(position: Position, sealed: Uint8Array): void {
     this.#blocks.delete(position);
     this.#blocks.set(position, sealed.slice());
-    if (this.#blocks.size <= this.#most) return;
-    for (const oldest of this.#blocks.keys()) {
-      this.#blocks.delete(oldest);
-      break;
-    }
+    if (this.#blocks.size > this.#most) this.#blocks.delete(this.#blocks.keys().next().value!);
   }
 
   override read(position: Position, count: number, into?: Uint8Array): Uint8Array | Promise<Uint8Array> {
