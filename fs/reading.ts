@@ -152,7 +152,8 @@ function readPiece(
     const start = piece.offset - offset;
     return openRun(source, identity, out.subarray(start, start + piece.length));
   }
-  const { plain } = source.buffers, buffer = plain.take(), target = buffer.subarray(0, count * BLOCK);
+  const { plain } = source.buffers, buffer = plain.take(count * BLOCK);
+  const target = buffer.subarray(0, count * BLOCK);
   const finish = () => {
     for (let i = 0; i < count; i++) {
       const at = piece.offset + i * BLOCK;
@@ -167,7 +168,7 @@ function readPiece(
 /** Reads and opens a run of blocks into `plain`. */
 function openRun(source: ReadSource, run: RunIdentity, plain: Uint8Array): void | Promise<void> {
   const { container: { store, keys: { sealer } }, buffers } = source;
-  const buffer = buffers.sealed.take(), count = plain.length / BLOCK;
+  const count = plain.length / BLOCK, buffer = buffers.sealed.take(count * SEALED);
   let verified = false;
   return using(
     () => {

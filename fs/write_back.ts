@@ -341,7 +341,8 @@ export class WriteBack {
   /** Seals the pages from `first` on and writes them to a run of blocks. */
   #writeRun({ file, order }: Flush, first: number, run: Run): void | Promise<void> {
     const { store, keys: { sealer }, openCommit: birth } = this.#container, { buffers } = this.#options;
-    const plainBuffer = buffers.plain.take(), plain = plainBuffer.subarray(0, run.count * BLOCK);
+    const plainBuffer = buffers.plain.take(run.count * BLOCK),
+      plain = plainBuffer.subarray(0, run.count * BLOCK);
     const pages: DirtyPage[] = [];
     for (let i = 0; i < run.count; i++) {
       const page = file.pages.get(first + i)!;
@@ -351,7 +352,7 @@ export class WriteBack {
       pages.push(page);
     }
     const { keepsWrites } = store.traits, bytes = run.count * SEALED;
-    const sealedBuffer = keepsWrites ? undefined : buffers.sealed.take();
+    const sealedBuffer = keepsWrites ? undefined : buffers.sealed.take(bytes);
     const sealed = sealedBuffer?.subarray(0, bytes) ?? buffers.sealed.fresh(bytes);
     const { position } = run, size = this.#container.tables.inodes.size[file.ino]!;
     const adopt = () => this.#adopt(file, first, pages, { position, birth, size });

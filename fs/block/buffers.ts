@@ -5,12 +5,15 @@ import { BLOCK, SEALED } from "../../crypto/sealer.ts";
 export const RUN_BLOCKS = 256;
 /** How many buffers of a kind are kept when nobody uses them. */
 const KEPT = 12;
+/** What needs less than this part of a buffer gets memory of its own where so many are in use. */
+const SMALL = 1 / 8;
 
-/** Buffers of one size. What they hold when they are taken is undefined. */
+/** Buffers of one size, and where many are in use, smaller ones. What they hold when they are taken is undefined. */
 export class BufferPool {
   readonly #bytes: number;
   readonly #shared: boolean;
   readonly #free: Uint8Array[] = [];
+  #taken = 0;
 
   /**
    * @param bytes size of each buffer
@@ -21,7 +24,10 @@ export class BufferPool {
     this.#shared = options.shared;
   }
 
-  take(): Uint8Array {
+  /** @param bytes how many of it will be used: a fragmented file is read in hundreds of short runs at once */
+  take(bytes = this.#bytes): Uint8Array {
+    if (bytes < SMALL * this.#bytes && this.#taken >= KEPT) return new Uint8Array(bytes);
+    this.#taken++;
     return this.#free.pop() ?? this.fresh(this.#bytes);
   }
 
@@ -32,6 +38,8 @@ export class BufferPool {
 
   /** Gives a buffer back, which nobody may use any more. */
   give(buffer: Uint8Array): void {
+    if (buffer.length !== this.#bytes) return;
+    this.#taken--;
     if (this.#free.length < KEPT) this.#free.push(buffer);
   }
 }

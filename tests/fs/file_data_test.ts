@@ -1,6 +1,7 @@
 /** Contents of files: writing behind, the limit of dirty data, buffers that are used over and over. */
 import assert from "node:assert/strict";
 import { SEALED } from "../../crypto/sealer.ts";
+import { BufferPool } from "../../fs/block/buffers.ts";
 import { StoreDecorator } from "../../fs/block/decorator.ts";
 import { RecordingStore } from "../../fs/block/recording.ts";
 import type { BlockStore } from "../../fs/block/store.ts";
@@ -169,6 +170,16 @@ Deno.test(
     await ending;
   },
 );
+
+Deno.test("hundreds of short runs at once do not take a large buffer each", () => {
+  const pool = new BufferPool(MIB, { shared: true }),
+    sum = (all: Uint8Array[]) => all.reduce((bytes, { length }) => bytes + length, 0);
+  const short = Array.from({ length: 500 }, () => pool.take(4096));
+  assert.ok(short.every(({ length }) => length >= 4096) && sum(short) < 16 * MIB);
+  assert.equal(pool.take(MIB / 2).length, MIB, "longer runs are worked on by other threads");
+  for (const buffer of short) pool.give(buffer);
+  assert.equal(pool.take(4096).length, MIB, "what is there is used again");
+});
 
 Deno.test("a buffer that was used before shows nothing of what was in it", strict, async () => {
   const { base } = await fresh((base) => base), volume = await openVolume(base), random = randomNumbers(11);
