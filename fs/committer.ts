@@ -91,9 +91,14 @@ export class Committer {
     return this.recordable()?.then(() => this.admit());
   }
 
+  /** Tells whether the next record has as much as it should. */
+  get full(): boolean {
+    return this.#log.size > RECORD_WAIT;
+  }
+
   /** Waits while the next record is full. */
   recordable(): void | Promise<void> {
-    if (this.#log.size > RECORD_WAIT) return this.commit({});
+    if (this.full) return this.commit({});
   }
 
   /** The file's data must be in the next commit. */
@@ -157,7 +162,7 @@ export class Committer {
     for (const ino of wanted) {
       await this.#dirty.flush(ino);
       // What is written takes room in the record: where that gets short, there are several.
-      if (this.#log.size > RECORD_WAIT) await this.#record();
+      if (this.full) await this.#record();
     }
     await this.#record();
   }

@@ -103,9 +103,12 @@ export class VolumeState {
     this.log.inode(ino);
   }
 
-  /** Moves the access time of what is read, where it is older than the last change or a day. */
+  /**
+   * Moves the access time of what is read, where it is older than the last change or a day; not while a slow commit
+   * leaves no room for that, as reading does not wait.
+   */
   accessed(ino: Ino): void {
-    if (!this.#relatime || !this.takesChanges) return;
+    if (!this.#relatime || !this.takesChanges || this.committer.full) return;
     const t = this.tables.inodes, at = t.atimeS[ino]!, seconds = Math.floor(Date.now() / 1000);
     const older = (s: number, n: number) => at < s || (at === s && t.atimeN[ino]! <= n);
     const due = older(t.mtimeS[ino]!, t.mtimeN[ino]!) || older(t.ctimeS[ino]!, t.ctimeN[ino]!) ||

@@ -47,7 +47,10 @@ Deno.test(
     await makeContainer(store);
     await using volume = await openVolume(store);
     const folder = volume.create(ROOT, name("folder"), { ...FOLDER, mode: FOLDER.mode | 0o777 });
-    for (let i = 0; i < entries; i++) volume.create(folder, name(`stay-${i}`), FILE);
+    for (let i = 0; i < entries; i++) {
+      await volume.admit();
+      volume.create(folder, name(`stay-${i}`), FILE);
+    }
     await using test = await testMount(volume);
     const script = 'python3 -IS "$1" "$2/folder" "$3"';
     const listed = await shell(script, program("listing.py"), test.directory, `${entries}`);

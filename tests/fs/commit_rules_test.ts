@@ -5,13 +5,14 @@
 import assert from "node:assert/strict";
 import { CoverError } from "../../crypto/errors.ts";
 import { BLOCK, Kind, SEALED } from "../../crypto/sealer.ts";
+import { StoreDecorator } from "../../fs/block/decorator.ts";
 import { RecordingStore, type StoreEvent } from "../../fs/block/recording.ts";
 import { Container } from "../../fs/container.ts";
 import { checkContainer } from "../../fs/fsck.ts";
 import { CHUNK_FIRST, JournalReader, JournalWriter, RECORD_MAX } from "../../fs/layout/journal.ts";
 import { loadState } from "../../fs/loading.ts";
 import { RamStore } from "../../fs/store/ram.ts";
-import { ROOT, SECONDS_MAX } from "../../fs/types.ts";
+import { ROOT, S_IFLNK, SECONDS_MAX } from "../../fs/types.ts";
 import { FILE, makeContainer, name, openVolume, pattern, testKeys } from "./fixture.ts";
 
 Deno.test("a record that does not carry the hash of the one before is not read", async () => {
@@ -76,6 +77,37 @@ Deno.test("data of more files than a record has room for is committed in several
     const ino = again.lookup(ROOT, name(`f${i}`))!, content = name(`content of ${i}`);
     assert.deepEqual(await again.read(ino, 0, 100), content);
   }
+});
+
+/** Flushes when it is let. */
+class HeldFlush extends StoreDecorator {
+  held: Promise<void> | undefined;
+
+  override async flush(): Promise<void> {
+    await this.held;
+    await super.flush();
+  }
+}
+
+Deno.test("access times of more than a record has room for do not break a commit that takes its time", async () => {
+  const store = new HeldFlush(new RamStore()), links: number[] = [];
+  await makeContainer(store);
+  const volume = await openVolume(store), spec = { ...FILE, mode: S_IFLNK | 0o777, target: name("x") };
+  for (let i = 0; i < 25_000; i++) {
+    await volume.admit();
+    links.push(volume.create(ROOT, name(`l${i}`), { ...spec, uid: 0xffff_fffe, gid: 0xffff_fffe }));
+  }
+  await volume.sync();
+  const held = Promise.withResolvers<void>();
+  store.held = held.promise;
+  volume.setAttributes(ROOT, { mode: 0o700 });
+  const syncing = volume.fsync(ROOT);
+  for (const link of links) volume.readlink(link);
+  held.resolve();
+  await syncing;
+  await volume.sync();
+  await volume.end();
+  assert.equal((await openVolume(store, "read")).container.notes.journalDamage, undefined);
 });
 
 for (const damaged of [0, 1] as const) {
