@@ -176,12 +176,10 @@ async function openChecked(
   mode: AccessMode,
   access: Access,
 ): Promise<Container> {
-  const { store, keys, session, memory } = unlocked;
+  const { store, keys, session } = unlocked;
   const blocks = store instanceof RemoteStore ? new CachedStore(store, { bytes: access.cacheSize }) : store;
-  const check = memory.point(keys.containerId) !== undefined && !access.acceptRollback;
   if (mode === "read") return await refuseOlder({ ...unlocked, store: blocks }, access);
-  if (check) await refuseOlder({ ...unlocked, store: blocks }, access);
-  return await Container.open(blocks, keys, { mode, session });
+  return await Container.open(blocks, keys, { mode, session, check: historyCheck(unlocked, access) });
 }
 
 /**
@@ -193,19 +191,34 @@ export async function refuseOlder(
   { store, keys, memory }: Pick<UnlockedContainer, "store" | "keys" | "memory">,
   access: Pick<Access, "acceptRollback">,
 ): Promise<Container> {
+  const reader = await Container.open(store, keys, { mode: "read" });
+  historyCheck({ keys, memory }, access)(reader);
+  return reader;
+}
+
+/**
+ * What refuses a container that was loaded and whose history lacks the remembered commit. Who writes asks it about what
+ * he writes on: of two readings, a server may answer the second with an older state.
+ */
+export function historyCheck(
+  { keys, memory }: Pick<UnlockedContainer, "keys" | "memory">,
+  access: Pick<Access, "acceptRollback">,
+): (loaded: Container) => void {
   const point = memory.point(keys.containerId);
-  const reader = await Container.open(store, keys, { mode: "read" }), { journalDamage } = reader.notes;
-  if (point === undefined || access.acceptRollback || reader.contains(point)) return reader;
-  if (journalDamage !== undefined) {
-    throw new CoverError("damaged", `Cannot open container: ${journalDamage}`, {
-      hint: "Run coverfs fsck, and coverfs fsck --repair; --accept-rollback reads what is left",
-    });
-  }
-  throw new CoverError(
-    "rollback",
-    `Cannot open container: it is older than commit ${point.commit}, seen before`,
-    { hint: "If an old state was put back on purpose, use --accept-rollback once" },
-  );
+  return (loaded) => {
+    const { journalDamage } = loaded.notes;
+    if (point === undefined || access.acceptRollback || loaded.contains(point)) return;
+    if (journalDamage !== undefined) {
+      throw new CoverError("damaged", `Cannot open container: ${journalDamage}`, {
+        hint: "Run coverfs fsck, and coverfs fsck --repair; --accept-rollback reads what is left",
+      });
+    }
+    throw new CoverError(
+      "rollback",
+      `Cannot open container: it is older than commit ${point.commit}, seen before`,
+      { hint: "If an old state was put back on purpose, use --accept-rollback once" },
+    );
+  };
 }
 
 /** Reads both copies of the encryption block and takes the newest valid one. */

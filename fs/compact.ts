@@ -21,6 +21,8 @@ const PASSES = 4;
 export interface CompactOptions {
   /** The writer session's id, 16 random bytes that the store was told of. */
   readonly session: Uint8Array;
+  /** As of `Container.open`. */
+  readonly check?: ((loaded: Container) => void) | undefined;
   /** Told of progress: blocks moved. What it throws ends the work; what was committed stays moved. */
   readonly onProgress?: (moved: number) => void;
 }
@@ -55,7 +57,8 @@ export async function compactContainer(
   options: CompactOptions,
 ): Promise<Compacted> {
   const before = await store.size();
-  const container = await Container.open(store, keys, { mode: "write", session: options.session });
+  const { session, check } = options;
+  const container = await Container.open(store, keys, { mode: "write", session, check });
   const mover = new Mover(container, options);
   try {
     for (let pass = 0; pass < PASSES; pass++) {

@@ -49,11 +49,17 @@ const APART_BLOCKS = 256;
 /**
  * How to open. `session` is 16 random bytes that the store was told of (a store that fences knows it). `repair`: what
  * is wrong with journal and tables does not bar writing. Commits behind a damaged one are then given up for good; no
- * block that the tables refer to counts as free, though several refer to it.
+ * block that the tables refer to counts as free, though several refer to it. `check` is given what was loaded, before
+ * anything is written on top of that; what it throws ends the opening.
  */
 export type OpenOptions =
   | { readonly mode: "read" }
-  | { readonly mode: "write"; readonly session: Uint8Array; readonly repair?: boolean };
+  | {
+    readonly mode: "write";
+    readonly session: Uint8Array;
+    readonly repair?: boolean;
+    readonly check?: ((loaded: Container) => void) | undefined;
+  };
 
 /** An opened container. */
 export class Container implements AsyncDisposable {
@@ -124,7 +130,10 @@ export class Container implements AsyncDisposable {
       try {
         const loaded = await loadState(store, keys);
         const container = new Container(store, keys, loaded, options.mode === "read");
-        if (options.mode === "write") await container.#begin(loaded, options);
+        if (options.mode === "write") {
+          options.check?.(container);
+          await container.#begin(loaded, options);
+        }
         return container;
       } catch (error) {
         // A writer may have reused blocks while they were read: what is there now is another, consistent state.

@@ -1,6 +1,6 @@
 import { SEALED } from "../../crypto/sealer.ts";
 import { compactContainer } from "../../fs/compact.ts";
-import { refuseOlder, withUnlocked } from "../container.ts";
+import { historyCheck, withUnlocked } from "../container.ts";
 import { interruptible } from "../interrupt.ts";
 import { writingCommand } from "../options.ts";
 import { escapeControls, humanSize, print } from "../output.ts";
@@ -16,10 +16,10 @@ export const compactCommand = () =>
       interruptible((signal) =>
         withUnlocked(options, { mode: "write", argument }, async (unlocked) => {
           const { store, keys, session, memory, name } = unlocked;
-          await refuseOlder(unlocked, options);
           using progress = new Progress(options);
           const done = await compactContainer(store, keys, {
             session,
+            check: historyCheck(unlocked, options),
             onProgress: (moved) => {
               signal.throwIfAborted();
               progress.bytes("moved", moved * SEALED);

@@ -1,7 +1,7 @@
 import { calibrateRounds, replaceSlot } from "../../crypto/mod.ts";
 import { CoverError } from "../../crypto/errors.ts";
 import { Container } from "../../fs/container.ts";
-import { refuseOlder, withUnlocked, writeEncryptionCopy } from "../container.ts";
+import { historyCheck, refuseOlder, withUnlocked, writeEncryptionCopy } from "../container.ts";
 import { wholeNumber, writingCommand } from "../options.ts";
 import { print } from "../output.ts";
 import { readNewPassphrase } from "../passphrase.ts";
@@ -43,6 +43,7 @@ export const passwdCommand = () =>
         const opened = await Container.open(store, { ...keys, keySequence: changed.header.sequence }, {
           mode: "write",
           session,
+          check: historyCheck(container, options),
         });
         await opened.end();
         await memory.remember(name, keys.containerId, opened.durable, { lower: options.acceptRollback });

@@ -3,9 +3,11 @@ import assert from "node:assert/strict";
 import { CoverError } from "../../crypto/errors.ts";
 import { SEALED } from "../../crypto/sealer.ts";
 import { blockOffset, blocksIn, HEADER_AT } from "../../fs/block/byte_layout.ts";
+import { RecordingStore } from "../../fs/block/recording.ts";
+import { Container } from "../../fs/container.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import { ROOT } from "../../fs/types.ts";
-import { FILE, makeContainer, name, openVolume } from "./fixture.ts";
+import { FILE, makeContainer, name, openVolume, testKeys } from "./fixture.ts";
 
 function isRollback(error: unknown): boolean {
   return error instanceof CoverError && error.kind === "rollback";
@@ -90,4 +92,27 @@ Deno.test("refresh() refuses a history that no longer holds what the reader has 
   await addFile(store, "other", 3);
   await assert.rejects(reader.refresh(), isRollback);
   assert.ok(reader.lookup(ROOT, name("third")) !== undefined, "what was read stays as it was");
+});
+
+Deno.test("who opens to write judges what is written on, before anything is", async () => {
+  const store = new RamStore();
+  await makeContainer(store);
+  await addFile(store, "old");
+  const older = store.toBytes();
+  await addFile(store, "new");
+  const point = (await openVolume(store, "read")).container.durable!;
+  const open = (recorded: RecordingStore) =>
+    Container.open(recorded, keys, {
+      mode: "write",
+      session: new Uint8Array(16).fill(5),
+      check: (loaded) => {
+        if (!loaded.contains(point)) throw new CoverError("rollback", "older");
+      },
+    });
+  const keys = await testKeys();
+  await (await open(new RecordingStore(store))).end();
+  await playBack(store, older);
+  const recorded = new RecordingStore(store);
+  await assert.rejects(open(recorded), isRollback);
+  assert.equal(recorded.events.length, 0, "nothing was written");
 });
