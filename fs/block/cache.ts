@@ -89,7 +89,8 @@ export class CachedStore extends StoreDecorator {
     const waits: Promise<void>[] = [];
     for (let i = 0; i < count;) i += this.#readPart(position + i, count - i, { out, at: i * SEALED, waits });
     if (waits.length === 0) return out;
-    return Promise.all(waits).then(() => out);
+    // A part that comes after another has failed must not find the buffer in other hands.
+    return Promise.allSettled(waits).then(() => Promise.all(waits)).then(() => out);
   }
 
   /** Reads from the store, and keeps what is worth it unless it was changed meanwhile. */

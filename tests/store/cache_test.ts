@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { CachedStore } from "../../fs/block/cache.ts";
 import { StoreDecorator } from "../../fs/block/decorator.ts";
+import { breathe } from "../../fs/clock.ts";
 import type { BlockStore } from "../../fs/block/store.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import { sealedBlocks, storeSuite } from "./conformance.ts";
@@ -18,6 +19,7 @@ storeSuite("cache over RAM", ({ quota }) => {
 class SlowStore extends StoreDecorator {
   readonly reads: [number, number][] = [];
   #held: (() => void)[] | undefined;
+  readonly #failing = new Map<number, () => void>();
 
   /** From now on reads wait for {@linkcode release}. */
   hold(): void {
@@ -29,11 +31,21 @@ class SlowStore extends StoreDecorator {
     this.#held = undefined;
   }
 
+  /** A read from this position that waits fails. */
+  fail(position: number): void {
+    this.#failing.get(position)?.();
+  }
+
   override async read(position: number, count: number): Promise<Uint8Array> {
     this.reads.push([position, count]);
     const bytes = await super.read(position, count);
     const held = this.#held;
-    if (held) await new Promise<void>((resolve) => held.push(resolve));
+    if (held) {
+      await new Promise<void>((resolve, reject) => {
+        held.push(resolve);
+        this.#failing.set(position, () => reject(new Error("no answer")));
+      });
+    }
     return bytes;
   }
 }
@@ -66,6 +78,22 @@ Deno.test("what is fetched ahead is asked for once, also while it is on its way"
   same(await early, base.read(100, 300));
   same(await cache.read(10, 540), base.read(10, 540));
   assert.deepEqual(below.reads, [[10, 256], [266, 244], [510, 40]]);
+});
+
+Deno.test("a read that fails in one part leaves the caller's buffer alone from then on", strict, async () => {
+  const { base, below } = await slow(300), cache = new CachedStore(below);
+  await cache.read(100, 1); // in between, so that a read of more has parts
+  below.hold();
+  const into = new Uint8Array(200 * SEALED), reading = cache.read(50, 200, into);
+  let ended = false;
+  const failed = assert.rejects(Promise.resolve(reading), /no answer/).then(() => ended = true);
+  await breathe(); // both parts are asked for
+  below.fail(50);
+  for (let i = 0; i < 10; i++) await breathe();
+  assert.ok(!ended, "a part is still on its way into the buffer");
+  below.release();
+  await failed;
+  same(into.subarray(51 * SEALED), base.read(101, 149));
 });
 
 Deno.test("a block that is written while it is on its way is never shown as it was", strict, async () => {
