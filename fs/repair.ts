@@ -16,6 +16,8 @@ export interface RepairOptions extends FsckOptions {
   readonly session: Uint8Array;
   /** Default, `keep`. Only what a check with `scrub` finds is dealt with. */
   readonly damaged?: DamagedData | undefined;
+  /** As of `Container.open`. */
+  readonly check?: ((loaded: Container) => void) | undefined;
 }
 
 /** What repairing found, did and left. */
@@ -42,13 +44,13 @@ export async function repairContainer(
   keys: ContainerKeys,
   options: RepairOptions,
 ): Promise<RepairReport> {
-  const { session, damaged = "keep" } = options;
+  const { session, check, damaged = "keep" } = options;
   const before = await checkContainer(store, keys, options);
   const due = ({ remedy }: Finding) => remedy === "repair" || (remedy === "discard" && damaged !== "keep");
   if (!before.findings.some(due)) return { before, mended: [], after: before, durable: undefined };
   const loaded = await loadState(store, keys), { sessions } = loaded;
   const used = { sessions, metadata: await metadataRuns(store, keys, loaded) };
-  const container = await Container.open(store, keys, { mode: "write", session, repair: true });
+  const container = await Container.open(store, keys, { mode: "write", session, repair: true, check });
   const mending = new Mending(container);
   await mendInodes(mending);
   await mendOwners(mending);

@@ -143,14 +143,22 @@ async function repair(
   const { store, keys, memory, name } = unlocked;
   const damaged: DamagedData = options.zeroDamaged ? "zero" : options.removeDamaged ? "remove" : "keep";
   const how = { ...options, damaged, session: unlocked.session };
+  let judged: CheckedContainer;
   if (options.dryRun || !options.yes) {
     const planned = await repairAll(unlocked, new OverlayStore(store), how);
     await refuseRollback(unlocked, planned.before, options);
     if (options.dryRun || planned.mended.length === 0) return planned;
     options.progress.clear();
     if (!await confirm(name, planned)) return { before: planned.before, mended: [], after: planned.before };
-  } else await refuseRollback(unlocked, await checkContainer(store, keys), options);
-  const done = await repairAll(unlocked, store, how);
+    judged = planned.before;
+  } else {
+    judged = await checkContainer(store, keys);
+    await refuseRollback(unlocked, judged, options);
+  }
+  const check = ({ last }: Container) => {
+    if (last < judged.commit) throw new CoverError("rollback", "The container went back to an older state");
+  };
+  const done = await repairAll(unlocked, store, { ...how, check });
   if (done.durable) await memory.remember(name, keys.containerId, done.durable, { lower: true });
   return done;
 }

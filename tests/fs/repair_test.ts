@@ -419,3 +419,14 @@ Deno.test(`repair: interrupted at any moment, it can be begun anew (seed ${SEED}
   }
   assert.ok(images > 10 * DAMAGES.length);
 });
+
+Deno.test("a repair asks what it may write on, before anything is written", async () => {
+  const store = await treeStore();
+  await store.writeHeader("super", 0, new Uint8Array(4128).fill(1));
+  const recorded = new RecordingStore(store),
+    check = () => {
+      throw new Error("went back");
+    };
+  await assert.rejects(repair(recorded, { check }), /went back/);
+  assert.equal(recorded.events.length, 0);
+});
