@@ -126,7 +126,7 @@ function contentFault(
   range: { from: number; to: number; pages: boolean },
 ): string | undefined {
   const { steps } = history, { to } = range;
-  let { from } = range;
+  let { from, pages: byPages } = range;
   while (!steps[from]!.contents.has(file)) from++;
   for (let step = from; step <= to; step++) {
     const { change } = steps[step]!;
@@ -134,18 +134,19 @@ function contentFault(
   }
   const states: Lagging[] = [], lengths: number[] = [];
   for (let step = to; step >= from; step--) {
+    byPages ||= steps[step]!.full;
     states.push(lagging(history, file, step, to));
     lengths.push(steps[step]!.contents.get(file)!.length);
   }
   const newest = lengths[0]!, least = Math.min(...lengths);
   // A page that is cut off while it is flushed stays dirty, and a growth after it is not recorded until it is clean.
   const sized = (held: Lagging) =>
-    held.missing.size === 0 && !range.pages
+    held.missing.size === 0 && !byPages
       ? seen.length === newest
-      : seen.length >= Math.min(held.size, range.pages ? least : Infinity) && seen.length <= newest;
+      : seen.length >= Math.min(held.size, byPages ? least : Infinity) && seen.length <= newest;
   const pages = Array.from({ length: Math.ceil(seen.length / BLOCK) }, (_, page) => page);
   if (!states.some(sized)) return `has ${seen.length} bytes, a size that it had not since it was synced`;
-  const fits = range.pages
+  const fits = byPages
     ? pages.every((page) => states.some((held) => samePage(seen, held, page)))
     : states.some((held) => sized(held) && pages.every((page) => samePage(seen, held, page)));
   return fits ? undefined : "shows a content that it had not since it was synced";

@@ -36,6 +36,8 @@ export interface Step {
   readonly files: ReadonlyMap<string, Ino>;
   readonly contents: ReadonlyMap<Ino, Uint8Array>;
   readonly change: ContentChange | undefined;
+  /** Room was short: a write that waits for it has what is written behind so far committed, page by page. */
+  readonly full: boolean;
 }
 
 /** A durability that was acknowledged: from that event on the state of a step must be there. */
@@ -148,6 +150,7 @@ class Workload {
   readonly #promised: Promised[] = [];
   readonly #kinds = new Set<string>();
   #volume: Volume;
+  #full = false;
   #contents = new Map<Ino, Uint8Array>();
   #running: Promise<void>[] = [];
 
@@ -207,7 +210,8 @@ class Workload {
       contents.set(ino, this.#model.read(ino, 0, this.#model.attributes(ino).size));
     }
     this.#contents = contents;
-    this.#steps.push({ what, events, names: namesOf(this.#volume), files, contents, change });
+    const names = namesOf(this.#volume), full = this.#full;
+    this.#steps.push({ what, events, names, files, contents, change, full });
   }
 
   /** Does the same to both filesystems, and notes the state after it. */
@@ -295,6 +299,7 @@ class Workload {
     await this.#settle();
     const big = await this.#create(), id = inoOf(this.#model, big);
     await this.#options.limit(random(40));
+    this.#full = true;
     while (await this.#tryWrite(big, this.#model.attributes(id).size, this.#bytes(120_000)));
     while (await this.#tryWrite(big, this.#model.attributes(id).size, this.#bytes(4000)));
     await this.#tryWrite(file, 0, this.#bytes(20_000));
@@ -306,6 +311,7 @@ class Workload {
     await this.#durable(this.#volume.sync(), undefined);
     await this.#settle();
     await this.#options.limit(undefined);
+    this.#full = false;
   }
 
   async #truncate(path: string, size: number): Promise<void> {
