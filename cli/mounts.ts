@@ -11,7 +11,9 @@ import { stateFolder } from "./state.ts";
 export interface MountRecord {
   readonly pid: number;
   readonly mountpoint: string;
-  readonly exit?: number;
+  /** The container, by the name of its locator, if it is mounted for writing. */
+  readonly writes?: string | undefined;
+  readonly exit?: number | undefined;
 }
 
 /** Bytes of what a mount said before the older half of it is let go. */
@@ -66,7 +68,11 @@ function recordFolder(): string | undefined {
   return folder && join(folder, "mounts");
 }
 
-async function recordPath(mountpoint: string, kind: "json" | "log" = "json"): Promise<string | undefined> {
+/** Where something about a mountpoint is kept: what is noted, what it said, or the socket by which it is asked. */
+export async function recordPath(
+  mountpoint: string,
+  kind: "json" | "log" | "sock" = "json",
+): Promise<string | undefined> {
   const folder = recordFolder();
   if (folder === undefined) return undefined;
   const path = new TextEncoder().encode(mountpoint);
@@ -94,9 +100,14 @@ export async function readMount(mountpoint: string): Promise<MountRecord | undef
 
 function readRecord(path: string): MountRecord | undefined {
   try {
-    const { pid, mountpoint, exit } = JSON.parse(readFileSync(path, "utf8"));
+    const { pid, mountpoint, writes, exit } = JSON.parse(readFileSync(path, "utf8"));
     if (!Number.isSafeInteger(pid) || typeof mountpoint !== "string") return undefined;
-    return Number.isSafeInteger(exit) ? { pid, mountpoint, exit } : { pid, mountpoint };
+    return {
+      pid,
+      mountpoint,
+      writes: typeof writes === "string" ? writes : undefined,
+      exit: Number.isSafeInteger(exit) ? exit : undefined,
+    };
   } catch {
     return undefined;
   }

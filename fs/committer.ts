@@ -206,8 +206,9 @@ export class Committer {
     }
   }
 
-  /** Writes a checkpoint; one at a time. */
-  async checkpoint(): Promise<void> {
+  /** Writes a checkpoint; one at a time. @param options `fresh`: not the one that is being written already */
+  async checkpoint(options: { readonly fresh?: boolean } = {}): Promise<void> {
+    if (options.fresh) await this.#checkpoint;
     this.#checkpoint ??= this.#container.checkpoint({
       sizeOf: (ino) => this.#dirty.recordedSize(ino),
       commit: () => this.commit({ all: true }),

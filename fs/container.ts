@@ -452,6 +452,11 @@ export class Container implements AsyncDisposable {
     this.#superblock = superblock;
   }
 
+  /** Gives free blocks at the end back to the store, all but the reserve. */
+  async shrink(): Promise<void> {
+    await this.exclusive(() => this.space.shrink({ ended: true }));
+  }
+
   /** Ends the session: nothing is open any more. Everything must have been committed before. */
   async end(): Promise<void> {
     await this.exclusive(async () => {

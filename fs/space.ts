@@ -27,6 +27,8 @@ export class Space {
   #chunkBlocks = CHUNK_LEAST;
   #checkpointBlocks = 0;
   #hint: Position = 0;
+  /** While set, blocks are taken from the beginning of the container on, not where the last ones were. */
+  lowest = false;
   #growing: Promise<void> | undefined;
   #step = 0;
   #lastGrowth = -Infinity;
@@ -146,12 +148,16 @@ export class Space {
     this.#promised -= blocks;
   }
 
+  get #near(): Position {
+    return this.lowest ? 0 : this.#hint;
+  }
+
   /**
    * Takes promised blocks, in as few runs as there are. What is left in the end lies at the end of the container: the
    * journal needs runs, and would find none if the reserve were single blocks all over.
    */
   take(blocks: number): Run[] {
-    const near = this.#hint, below = this.#grownTo - this.reserve;
+    const near = this.#near, below = this.#grownTo - this.reserve;
     const runs = this.#free.allocate(blocks, { near, below }) ?? this.#free.allocate(blocks, { near });
     if (runs === undefined) throw new FsError("ENOSPC", "Cannot allocate blocks: the container is full");
     this.#promised -= blocks;
@@ -239,13 +245,14 @@ export class Space {
   }
 
   #allocate(blocks: number, most: number): Run[] | undefined {
-    const whole = this.#free.allocate(blocks, { contiguous: true, near: this.#hint });
+    const whole = this.#free.allocate(blocks, { contiguous: true, near: this.#near });
     if (whole || most === 1) return whole;
-    return this.#free.allocate(blocks, { near: this.#hint, max: most });
+    return this.#free.allocate(blocks, { near: this.#near, max: most });
   }
 
   /** There is room, but not in one piece: adds that much at the end. */
   async #stretch(blocks: number, most: number): Promise<Run[] | undefined> {
+    await this.#grown();
     await this.#reserve(blocks, blocks);
     return this.#allocate(blocks, most);
   }

@@ -9,7 +9,7 @@ import type { CommitNumber, FileOffset, Ino, Position } from "./types.ts";
 const LISTED_MOST = 64;
 
 /** A piece of a file that has become the container's. */
-interface Adopted {
+export interface WrittenPiece {
   readonly ino: Ino;
   readonly offset: FileOffset;
   /** Bytes. */
@@ -21,7 +21,7 @@ interface Adopted {
 /** Remembers pieces until a flush has covered them, or they are too many to be listed. */
 export class UnflushedBlocks {
   readonly #container: Container;
-  #pieces: (Adopted & { readonly begun: number })[] = [];
+  #pieces: (WrittenPiece & { readonly begun: number })[] = [];
   #blocks = 0;
   /** How many flushes had been begun when there were last too many. */
   #tooMany = -1;
@@ -31,7 +31,7 @@ export class UnflushedBlocks {
   }
 
   /** Call when the store has taken the blocks. */
-  add(piece: Adopted): void {
+  add(piece: WrittenPiece): void {
     const begun = this.#container.flushesBegun;
     this.#pieces.push({ ...piece, begun });
     this.#blocks += blocksFor(piece.length);

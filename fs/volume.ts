@@ -2,6 +2,7 @@
 import { CoverError } from "../crypto/errors.ts";
 import { BLOCK } from "../crypto/sealer.ts";
 import { now } from "./clock.ts";
+import { compact, type Compacted } from "./compact.ts";
 import type { Container } from "./container.ts";
 import { FsError } from "./errors.ts";
 import { FileData } from "./file_data.ts";
@@ -20,6 +21,7 @@ import {
 import { fromLatin1, isDirectory, latin1, TARGET_MAX, XATTR_MAX } from "./layout/changes.ts";
 import type { Tables } from "./layout/tables.ts";
 import type { DurablePoint } from "./loading.ts";
+import type { MoveOptions } from "./mover.ts";
 import {
   type CommitNumber,
   type FileOffset,
@@ -59,6 +61,8 @@ export class Volume implements Filesystem, AsyncDisposable {
   readonly #state: VolumeState;
   readonly #data: FileData;
   readonly #references = new Map<Ino, number>();
+  /** Blocks are being moved: work that the end of the session ends. */
+  #moving: Promise<unknown> | undefined;
 
   constructor(container: Container, options: VolumeOptions = {}) {
     this.container = container;
@@ -473,6 +477,20 @@ export class Volume implements Filesystem, AsyncDisposable {
     await this.#state.committer.checkpoint();
   }
 
+  /**
+   * Makes the container as short as its content allows, in between the requests.
+   *
+   * @throws {CoverError} "busy" if that is under way already
+   * @throws {FsError} EROFS; EIO if nothing can be committed any more, or the volume has ended meanwhile
+   */
+  async compact(options: MoveOptions = {}): Promise<Compacted> {
+    this.#state.writable();
+    if (this.#moving) throw new CoverError("busy", "Cannot compact: that is under way already");
+    const work = compact(this.#state, options);
+    this.#moving = work.catch(() => {}).finally(() => this.#moving = undefined);
+    return await work;
+  }
+
   getXattr(ino: Ino, name: Uint8Array): Uint8Array | undefined {
     this.#state.live(ino);
     return this.#tables.inodes.xattrs.get(ino)?.get(latin1(name));
@@ -565,7 +583,9 @@ export class Volume implements Filesystem, AsyncDisposable {
       this.#state.ended = true;
       return;
     }
+    this.#state.ending = true;
     try {
+      await this.#moving;
       for (const ino of [...this.#references.keys()]) this.drop(ino, Infinity);
       await this.#state.committer.end();
     } catch (cause) {

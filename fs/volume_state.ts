@@ -20,6 +20,8 @@ export class VolumeState {
   readonly log = new ChangeLog();
   readonly dirty: WriteBack;
   readonly committer: Committer;
+  /** The session is about to end: work besides the requests ends. */
+  ending = false;
   /** The session has ended: nothing is written any more. */
   ended = false;
   readonly #relatime: boolean;

@@ -11,7 +11,7 @@ import type { ChangeLog } from "./layout/changes.ts";
 import type { BornRun } from "./layout/journal.ts";
 import type { Run } from "./layout/superblock.ts";
 import type { FileOffset, Ino } from "./types.ts";
-import { UnflushedBlocks } from "./unflushed.ts";
+import { UnflushedBlocks, type WrittenPiece } from "./unflushed.ts";
 
 /** How long a flush may hold the event loop, in ms. */
 const SLICE = 4;
@@ -118,6 +118,11 @@ export class WriteBack {
   /** What files refer to and no flush covers, as `Container.append` wants it at the moment of a freeze. */
   unflushed(): BornRun[] | undefined {
     return this.#unflushed.runs();
+  }
+
+  /** Blocks with the content that the container has already are the file's from now on, in the place of others. */
+  written(piece: WrittenPiece): void {
+    this.#unflushed.add(piece);
   }
 
   /** Dirty pages in all. */

@@ -1,41 +1,61 @@
+import { CoverError } from "../../crypto/errors.ts";
 import { SEALED } from "../../crypto/sealer.ts";
-import { compactContainer } from "../../fs/compact.ts";
-import { historyCheck, withUnlocked } from "../container.ts";
+import type { Compacted } from "../../fs/compact.ts";
+import type { MoveOptions } from "../../fs/mover.ts";
+import { withVolume } from "../container.ts";
 import { interruptible } from "../interrupt.ts";
+import { chooseLocator, locatorName } from "../locator.ts";
+import { askToCompact } from "../mount_control.ts";
+import { mountpointPath, runningMounts } from "../mounts.ts";
 import { writingCommand } from "../options.ts";
 import { escapeControls, humanSize, print } from "../output.ts";
 import { Progress } from "../progress.ts";
 
 /** `coverfs compact`: moves what lies at the end of a container into its holes, and makes it shorter. */
 export const compactCommand = () =>
-  writingCommand("compact", "coverfs compact container")
-    .description("make a container as short as its content allows; it must not be mounted")
-    .argument("[CONTAINER]", "the container; else -c or COVERFS_CONTAINER")
+  writingCommand("compact", "coverfs compact container\ncoverfs compact /mnt")
+    .description("make a container as short as its content allows; it may be mounted")
+    .argument(
+      "[CONTAINER_OR_MOUNTPOINT]",
+      "the container, or where it is mounted; else -c or COVERFS_CONTAINER",
+    )
     .option("-q, --quiet", "no progress")
     .action((argument, options) =>
-      interruptible((signal) =>
-        withUnlocked(options, { mode: "write", argument }, async (unlocked) => {
-          const { store, keys, session, memory, name } = unlocked;
-          using progress = new Progress(options);
-          const done = await compactContainer(store, keys, {
-            session,
-            check: historyCheck(unlocked, options),
-            onProgress: (moved) => {
-              signal.throwIfAborted();
-              progress.bytes("moved", moved * SEALED);
-            },
-          });
-          await memory.remember(name, keys.containerId, done.durable, { lower: options.acceptRollback });
-          progress.clear();
-          const size = (blocks: number) => humanSize(blocks * SEALED);
-          print(
-            `${escapeControls(name)}: ${size(done.before)} before, ${size(done.after)} now, ${
-              size(done.moved)
-            } moved` +
-              (done.unreadable > 0
-                ? `, ${size(done.unreadable)} left as they do not verify: see coverfs fsck --scrub`
-                : ""),
-          );
-        })
-      )
+      interruptible(async (signal) => {
+        using progress = new Progress(options);
+        const onProgress = (moved: number) => progress.bytes("moved", moved * SEALED);
+        const mounted = mountOf(argument ?? options.container);
+        const [name, done] = mounted
+          ? [mounted.mountpoint, await askToCompact(mounted, { signal, onProgress })]
+          : await compactAlone(options, argument, { signal, onProgress });
+        progress.clear();
+        print(`${escapeControls(name)}: ${inWords(done)}`);
+      })
     );
+
+/** The mount of this user that writes the container, or that lies where the argument says. */
+function mountOf(given: string | undefined) {
+  const mounts = runningMounts(), at = given === undefined ? undefined : mountpointPath(given);
+  const there = mounts.find(({ mountpoint }) => mountpoint === at);
+  if (there && there.writes === undefined) {
+    throw new CoverError("failure", `Cannot compact "${there.mountpoint}": it is mounted for reading only`);
+  }
+  if (there) return there;
+  const name = locatorName(chooseLocator(given));
+  return mounts.find(({ writes }) => writes === name);
+}
+
+function compactAlone(
+  access: Parameters<typeof withVolume>[0],
+  argument: string | undefined,
+  options: MoveOptions,
+): Promise<readonly [string, Compacted]> {
+  const how = { mode: "write", argument, volume: { atime: "noatime" } } as const;
+  return withVolume(access, how, async (volume, { name }) => [name, await volume.compact(options)] as const);
+}
+
+function inWords({ before, after, moved, unreadable }: Compacted): string {
+  const size = (blocks: number) => humanSize(blocks * SEALED);
+  return `${size(before)} before, ${size(after)} now, ${size(moved)} moved` +
+    (unreadable > 0 ? `, ${size(unreadable)} left as they do not verify: see coverfs fsck --scrub` : "");
+}

@@ -15,6 +15,7 @@ import { whenIdle } from "../idle.ts";
 import { chooseLocator, locatorName } from "../locator.ts";
 import { type Log, type LogOptions, logToTerminal, openLog } from "../log.ts";
 import { applyList, splitList } from "../mount_options.ts";
+import { MountControl } from "../mount_control.ts";
 import { keepLog, mountpointPath, noteMount, refuseBelow } from "../mounts.ts";
 import { byteSize, duration, octalMask, ownerId, writingCommand } from "../options.ts";
 import { readPassphrase, withEnvironment } from "../passphrase.ts";
@@ -218,8 +219,12 @@ class Mounting {
               (cause instanceof Error && !message.includes(cause.message) ? `: ${cause.message}` : ""),
           ),
       });
-      await noteMount({ pid: Deno.pid, mountpoint: this.#mountpoint });
+      const writes = volume.readOnly ? undefined : name;
+      await noteMount({ pid: Deno.pid, mountpoint: this.#mountpoint, writes });
       this.#noted = true;
+      await using _control = volume.readOnly
+        ? undefined
+        : await MountControl.start(this.#mountpoint, { compact: (how) => volume.compact(how) });
       if (inBackground()) {
         if (this.#opened === undefined) this.#kept = await keepLog(this.#mountpoint);
         for (const message of this.#early.splice(0)) this.#kept?.(message);

@@ -3,13 +3,18 @@ import assert from "node:assert/strict";
 import { SEALED } from "../../crypto/sealer.ts";
 import { crashImages } from "../../fs/block/crash.ts";
 import { RecordingStore } from "../../fs/block/recording.ts";
-import { compactContainer } from "../../fs/compact.ts";
+import type { Compacted } from "../../fs/compact.ts";
+import type { BlockStore } from "../../fs/block/store.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import { type Ino, ROOT } from "../../fs/types.ts";
 import { blocksOfFile, check, spoil } from "./damaged_containers.ts";
-import { equal, FILE, makeContainer, name, openVolume, pattern, SEED, testKeys } from "./fixture.ts";
+import { equal, FILE, makeContainer, name, openVolume, pattern, SEED } from "./fixture.ts";
 
-const session = () => crypto.getRandomValues(new Uint8Array(16));
+/** Compacts a container that is not in use. */
+async function compactAlone(store: BlockStore): Promise<Compacted> {
+  await using volume = await openVolume(store, "write", { atime: "noatime" });
+  return await volume.compact();
+}
 
 /** A container of many files of which only every tenth is left. */
 async function holey(files: number, bytes: number): Promise<RamStore> {
@@ -36,11 +41,11 @@ async function assertTenths(store: RamStore, files: number, bytes: number, where
 
 Deno.test("compact: a container whose files lie apart becomes as short as its content and the reserve", async () => {
   const store = await holey(300, 100_000), before = await store.size();
-  const done = await compactContainer(store, await testKeys(), { session: session() });
+  const done = await compactAlone(store);
   assert.deepEqual(await check(store), []);
   await assertTenths(store, 300, 100_000);
   const live = 30 * 25, { space } = (await openVolume(store)).container;
-  assert.equal(done.after, await store.size());
+  assert.ok(done.after >= await store.size());
   assert.ok(before > 300 * 25 && done.after < live + space.reserve + 300, `${before}, then ${done.after}`);
   assert.ok(done.moved > 0 && done.unreadable === 0);
 });
@@ -48,7 +53,7 @@ Deno.test("compact: a container whose files lie apart becomes as short as its co
 Deno.test("compact: what does not verify stays where it is, and fails as before", async () => {
   const store = await holey(100, 50_000), [position] = (await blocksOfFile(store, "/99")).slice(-1);
   await spoil(store, position!);
-  const { unreadable } = await compactContainer(store, await testKeys(), { session: session() });
+  const { unreadable } = await compactAlone(store);
   assert.ok(unreadable > 0);
   const found = await check(store);
   assert.deepEqual(found.map(({ code, from, to }) => [code, from, to]), [["data", 49152, 50_000]]);
@@ -57,7 +62,7 @@ Deno.test("compact: what does not verify stays where it is, and fails as before"
 Deno.test(`compact: interrupted at any moment, nothing is lost (seed ${SEED})`, async () => {
   const base = await holey(60, 20_000);
   const store = new RecordingStore(base, { initial: base.toBytes(), scribble: true });
-  await compactContainer(store, await testKeys(), { session: session() });
+  await compactAlone(store);
   for (const image of crashImages(store, { seed: SEED, share: 0.3 })) {
     const crashed = RamStore.fromBytes(image.medium.toBytes()),
       where = `event ${image.events}, ${image.mode}`;
@@ -65,6 +70,32 @@ Deno.test(`compact: interrupted at any moment, nothing is lost (seed ${SEED})`, 
     assert.deepEqual(found.filter(({ code }) => code !== "superblock"), [], where);
     await assertTenths(crashed, 60, 20_000, where);
   }
+});
+
+Deno.test(`compact: interrupted when only a few blocks are moved, nothing is lost (seed ${SEED})`, async () => {
+  const base = new RamStore(), content = pattern(40_000, 2);
+  await makeContainer(base);
+  const volume = await openVolume(base);
+  for (const [called, bytes] of [["first", pattern(4 << 20)], ["last", content]] as const) {
+    await volume.write(volume.create(ROOT, name(called), FILE), 0, bytes);
+    await volume.sync();
+  }
+  volume.unlink(ROOT, name("first"));
+  await volume.end();
+  const store = new RecordingStore(base, { initial: base.toBytes(), scribble: true });
+  assert.equal(
+    (await compactAlone(store)).moved,
+    10,
+    "few enough to be listed by the record of their commit",
+  );
+  let images = 0;
+  for (const image of crashImages(store, { seed: SEED, modes: ["subset", "reordered"] })) {
+    const reader = await openVolume(RamStore.fromBytes(image.medium.toBytes()), "read");
+    const read = await reader.read(reader.lookup(ROOT, name("last"))!, 0, content.length);
+    assert.ok(equal(read, content), `event ${image.events}`);
+    images++;
+  }
+  assert.ok(images > 50, `only ${images} images`);
 });
 
 Deno.test("a container that is overwritten ten times and emptied stays small", async () => {

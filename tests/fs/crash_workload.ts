@@ -54,7 +54,7 @@ export interface Promised {
 export interface History {
   readonly steps: readonly Step[];
   readonly promised: readonly Promised[];
-  /** The kinds of operations that were done, "chunk change" among them. */
+  /** The kinds of operations that were done; "chunk change" and "move" (of blocks) among them. */
   readonly kinds: ReadonlySet<string>;
 }
 
@@ -103,6 +103,7 @@ const ROUND: Readonly<Record<string, number>> = {
   "fsync file": 7,
   "fsync directory": 3,
   sync: 2,
+  compact: 1,
 };
 const ROUNDS = 3;
 
@@ -112,6 +113,7 @@ export const KINDS: readonly string[] = [
   "checkpoint",
   "reopen",
   "chunk change",
+  "move",
   "no room",
 ];
 
@@ -135,7 +137,10 @@ export async function runWorkload(options: WorkloadOptions): Promise<History> {
     const deck = Object.entries(ROUND).flatMap(([kind, count]) => Array<string>(count).fill(kind));
     const last = round === ROUNDS - 1;
     const extra = last ? ["checkpoint", "reopen", "checkpoint", "checkpoint", "fill"] : [];
-    if (last) await workload.fillChunk();
+    if (last) {
+      await workload.fillChunk();
+      await workload.moveBlocks();
+    }
     for (const kind of extra) deck.splice(random(deck.length), 0, kind);
     while (deck.length > 0) await workload.do(deck.splice(random(deck.length), 1)[0]!);
   }
@@ -153,6 +158,7 @@ class Workload {
   #full = false;
   #contents = new Map<Ino, Uint8Array>();
   #running: Promise<void>[] = [];
+  #compacting: Promise<void> | undefined;
 
   constructor(options: WorkloadOptions, volume: Volume) {
     this.#options = options;
@@ -180,6 +186,32 @@ class Workload {
       await this.#settle();
       if (this.#volume.container.journalBlocks > CHUNK_FIRST) this.#kinds.add("chunk change");
     }
+  }
+
+  /** Makes holes before files until compacting moves these. */
+  async moveBlocks(): Promise<void> {
+    while (!this.#kinds.has("move")) {
+      const first = await this.#create();
+      await this.#write(first, 0, pattern(100_000, this.random(1 << 30)));
+      await this.do("sync");
+      await this.do("create");
+      await this.do("sync");
+      await this.#both(`unlink ${first}`, (on) => on.unlink(...at(on, first)));
+      await this.do("sync");
+      await this.#settle();
+      await this.do("compact");
+      for (let i = 0; i < 4; i++) await this.do("overwrite");
+      await this.#settle();
+    }
+  }
+
+  async #compact(): Promise<void> {
+    this.#compacting ??= this.#volume.compact().then(({ moved }) => {
+      this.#compacting = undefined;
+      if (moved > 0) this.#kinds.add("move");
+    });
+    if (this.#options.overlapping) this.#running.push(this.#compacting);
+    else await this.#compacting;
   }
 
   /** Ends the volume: everything is promised then. */
@@ -362,6 +394,9 @@ class Workload {
         if (random(2) === 0) await this.#volume.sync();
         if (this.#options.overlapping) this.#running.push(this.#volume.checkpoint());
         else await this.#volume.checkpoint();
+        return;
+      case "compact":
+        await this.#compact();
         return;
       case "reopen":
         await this.#settle();

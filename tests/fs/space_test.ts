@@ -48,3 +48,22 @@ Deno.test("what is being made room for is not given back", async () => {
   await data;
   assert.ok(await base.size() >= space.capacity);
 });
+
+Deno.test("a container that is made shorter while it grows has all the room that is counted on", async () => {
+  let held = Promise.resolve();
+  const store = new class extends StoreDecorator {
+    override async reserve(blocks: number): Promise<void> {
+      await super.reserve(blocks);
+      await held;
+    }
+  }(new RamStore());
+  const space = new Space(store, new FreeSpace(), 0), { promise, resolve } = Promise.withResolvers<void>();
+  await space.ensure(3000);
+  held = promise;
+  const growing = space.ensure(6000);
+  const shrinking = space.shrink({ ended: true });
+  resolve();
+  await growing;
+  await shrinking;
+  assert.equal(await store.size(), space.capacity);
+});
