@@ -221,7 +221,7 @@ export function historyCheck(
   };
 }
 
-/** Reads both copies of the encryption block and takes the newest valid one. */
+/** Reads both copies of the encryption block and takes the newest valid one. @throws {CoverError} "damaged" */
 export async function readEncryption(store: BlockStore): Promise<NewestEncryptionBlock> {
   return await newestEncryptionBlock(await store.readHeader("key", 0), await store.readHeader("key", 1));
 }
@@ -269,6 +269,18 @@ function isRecoveryKey(text: string): boolean {
 export async function proverOf(masterKeys: ReadonlyMap<number, SecretBytes>, header: EncryptionHeader) {
   const { containerId, generation } = header, key = masterKeys.get(generation);
   return key && await writerKeyPair(key, containerId, { generation });
+}
+
+/** Makes an empty container on a server, for the writers who have its key. */
+export async function createRemote(
+  remote: RemoteLocator,
+  access: Access,
+  as: { readonly header: EncryptionHeader; readonly masterKeys: ReadonlyMap<number, SecretBytes> },
+): Promise<RemoteStore> {
+  const { containerId, generation } = as.header, prover = await proverOf(as.masterKeys, as.header);
+  if (prover === undefined) throw new Error(`Master key ${generation} is missing`);
+  const session = crypto.getRandomValues(new Uint8Array(16)), options = await remoteOptions(remote, access);
+  return await openRemoteStore({ ...options, mode: "create", prover, containerId, session });
 }
 
 /** Opens the store of a container that is there. @throws {CoverError} as the stores do */

@@ -148,13 +148,19 @@ async function examine(bytes: Uint8Array, limits: KdfLimits): Promise<Found> {
 }
 
 function checkMagic(bytes: Uint8Array): void {
-  const say = (state: string) => {
-    throw new CoverError("damaged", `Cannot open container: ${state}`);
+  const say = (state: string, options: { hint?: string } = {}) => {
+    throw new CoverError("damaged", `Cannot open container: ${state}`, options);
   };
   if (bytes.length !== ENCRYPTION_BLOCK_BYTES) {
     say(`its encryption block has ${bytes.length} bytes, expected ${ENCRYPTION_BLOCK_BYTES}`);
   }
-  if (isZero(bytes)) say("there are only zeros where its encryption block should be");
+  if (isZero(bytes)) {
+    say("there are only zeros where its encryption block should be", {
+      hint:
+        "coverfs header restore puts back a backup; what is left of an init or clone that was killed goes with " +
+        "the next one of that name",
+    });
+  }
   if (!equalConstantTime(bytes.subarray(0, MAGIC.length), MAGIC)) say("this is not a CoverFS container");
 }
 

@@ -19,6 +19,8 @@ export interface ContainerRecord {
   readonly session: string;
   /** The holder gave the lease back. */
   readonly released: boolean;
+  /** No encryption block was ever written: it is no container yet, and holds nothing that anybody could read. */
+  readonly begun: boolean;
 }
 
 /** A container in a listing. */
@@ -39,7 +41,7 @@ export interface BackingRoot {
   /** Replaces a container's record, durably. */
   saveRecord(name: string, record: ContainerRecord): Promise<void>;
   list(): Promise<ListedContainer[]>;
-  /** Deletes a container that is not open. */
+  /** Deletes a container that is not open, as far as it is there. */
   remove(name: string): Promise<void>;
   close(): Promise<void>;
 }
@@ -184,7 +186,7 @@ export class FolderRoot implements BackingRoot {
 
   async remove(name: string): Promise<void> {
     checkName(name);
-    await rm(join(this.#path, name));
+    await rm(join(this.#path, name), { force: true });
     await rm(this.#recordPath(name), { force: true });
     await syncDirectory(this.#path);
   }
@@ -199,16 +201,22 @@ export class FolderRoot implements BackingRoot {
 
 function parseRecord(text: string, name: string): ContainerRecord {
   try {
-    const { version, id, publicKey, fence, session, released } = JSON.parse(text) as Record<string, unknown>;
+    const { version, id, publicKey, fence, session, released, begun = false } = JSON.parse(text) as Record<
+      string,
+      unknown
+    >;
     const digits = (value: unknown, length: number): value is string =>
       typeof value === "string" && value.length === length && /^[0-9a-f]*$/.test(value);
     if (version !== 1 || !digits(id, 32) || !digits(publicKey, 64) || !digits(session, 32)) {
       throw new Error("malformed");
     }
-    if (!Number.isSafeInteger(fence) || (fence as number) < 0 || typeof released !== "boolean") {
+    if (
+      !Number.isSafeInteger(fence) || (fence as number) < 0 || typeof released !== "boolean" ||
+      typeof begun !== "boolean"
+    ) {
       throw new Error("malformed");
     }
-    return { id, publicKey, fence: fence as number, session, released };
+    return { id, publicKey, fence: fence as number, session, released, begun };
   } catch (cause) {
     throw new StatusError("failure", `The record of container "${name}" is damaged`, { cause });
   }
@@ -240,7 +248,8 @@ export class RamRoot implements BackingRoot {
 
   // deno-lint-ignore require-await
   async record(name: string): Promise<ContainerRecord | undefined> {
-    return this.#find(name).record;
+    checkName(name);
+    return this.#containers.get(name)?.record;
   }
 
   // deno-lint-ignore require-await

@@ -6,6 +6,9 @@ import type { BackingRoot, ContainerRecord } from "./root.ts";
 /** Bytes of zeros that RESERVE writes at a time. */
 const ZEROS = new Uint8Array(256 * WIRE_BLOCK);
 
+/** The region of the encryption block. */
+const KEY_REGION = 0;
+
 /** A connection as its container sees it. */
 export interface Party {
   /** When a frame came last, as `performance.now()`. */
@@ -102,15 +105,48 @@ export class ServedContainer {
     });
   }
 
-  /** Makes the container, and begins to use it. @throws {StatusError} "exists" */
+  /**
+   * Makes the container, and begins to use it. What was begun by that name and never became a container is in nobody's
+   * way: it is removed, unless its maker may still come back.
+   *
+   * @throws {StatusError} "exists", "busy"
+   */
   async create(party: Party, record: ContainerRecord): Promise<void> {
     await this.#exclusively(async () => {
+      await this.#removeBegun();
       await this.#root.create(this.name, record);
       const gone = this.#backing; // of a file that was deleted behind the server's back
       this.#backing = undefined;
       await gone?.close();
     });
     await this.join(party);
+  }
+
+  async #removeBegun(): Promise<void> {
+    const record = await this.#root.record(this.name);
+    if (!record?.begun) return;
+    const silent = performance.now() - (this.#holder?.lastHeard ?? this.#holderHeard);
+    if (!record.released && silent < this.#limits.takeoverSeconds * 1000) {
+      const wait = Math.ceil(this.#limits.takeoverSeconds);
+      throw new StatusError(
+        "busy",
+        `Container "${this.name}" is being made, or was until a moment ago: wait ${wait} s`,
+      );
+    }
+    // The record may be of another file than the one that was put there since.
+    const found = this.#backing ?? await this.#root.open(this.name).catch(() => undefined);
+    const isContainer = found !== undefined && await hasEncryptionBlock(found);
+    if (found !== this.#backing) await found?.close();
+    if (isContainer) return;
+    this.#fence = Math.max(this.#fence, record.fence) + 1; // nothing more of its maker is executed
+    this.#holder = undefined;
+    for (const other of this.#parties) other.fenced();
+    await this.#tail;
+    if (!(await this.#root.record(this.name))?.begun) return;
+    const backing = this.#backing;
+    this.#backing = undefined;
+    await backing?.close();
+    await this.#root.remove(this.name);
   }
 
   /** Ends the use by this connection; its lease stays on record, so that it may come back. May be called twice. */
@@ -183,7 +219,7 @@ export class ServedContainer {
       this.#holder = undefined;
       if (old !== request.party) old?.fenced();
       await this.#tail; // and none is under way
-      await this.#saveRecord({ ...record, fence, session: request.session, released: false });
+      await this.#saveRecord({ ...this.#record!, fence, session: request.session, released: false });
       if (!this.#parties.has(request.party)) throw new StatusError("state", "The connection has ended");
       this.#holder = request.party;
       return fence;
@@ -305,6 +341,10 @@ export class ServedContainer {
 
   writeHeader(fence: number, target: { region: number; copy: number }, bytes: Uint8Array): Promise<void> {
     return this.ordered(fence, async (backing) => {
+      // Before it is a container, and durably: one is never taken for something that was only begun.
+      if (target.region === KEY_REGION && this.#record?.begun) {
+        await this.#saveRecord({ ...this.#record, begun: false });
+      }
       await backing.write(HEADER_AT[target.region]!.copies[target.copy as 0 | 1], bytes);
     });
   }
@@ -342,4 +382,14 @@ export class ServedContainer {
   #overQuota(): StatusError {
     return new StatusError("quota", `Container "${this.name}" may hold ${this.quota} blocks at most`);
   }
+}
+
+/** Tells whether one of the encryption block's copies has anything in it. */
+async function hasEncryptionBlock(backing: BackingStore): Promise<boolean> {
+  const { copies, bytes } = HEADER_AT[KEY_REGION]!, into = new Uint8Array(bytes);
+  for (const at of copies) {
+    const count = await backing.read(at, into);
+    if (into.subarray(0, count).some((byte) => byte !== 0)) return true;
+  }
+  return false;
 }

@@ -422,6 +422,7 @@ export class ServerConnection implements Party {
       fence: 0,
       session: "0".repeat(32),
       released: true,
+      begun: true,
     };
     await this.#join(name, (container) => container.create(this, record));
     this.tell("created", { container: name });

@@ -1,7 +1,8 @@
 /** `coverfs header`, `clone` and `compact` as child processes. */
 import assert from "node:assert/strict";
 import { copyFile, mkdir, readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
-import { HOST, startServer } from "../net/servers.ts";
+import { lockContainer } from "../../fs/store/file_lock.ts";
+import { gate, hookedRoot, HOST, startServer } from "../net/servers.ts";
 import { prepared, until, type Workplace } from "./run.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
@@ -150,23 +151,80 @@ Deno.test(
   },
 );
 
-Deno.test("clone that is killed leaves nothing under the target's name", strict, async () => {
+Deno.test(
+  "clone that is killed leaves nothing under the target's name, and the next one nothing at all",
+  strict,
+  async () => {
+    const { place } = await workplace();
+    await using _place = place;
+    const isThere = async () => (await readdir(place.folder)).includes("copy");
+    const begun = async () => (await readdir(place.folder)).some((one) => /^(\.copy\.|copy$)/.test(one));
+    // A kill may come too late where copying is quick: then once more.
+    for (let tries = 0, late = true; late; tries++) {
+      assert.ok(tries < 20, "no copy was killed in time");
+      const child = place.start(["clone", place.container, "copy"]);
+      await child.stdin.close();
+      await until("the copy has begun", begun, 1);
+      child.kill("SIGKILL");
+      await child.output();
+      late = await isThere();
+      if (late) await rm(place.path("copy"));
+    }
+    const parts = async () => (await readdir(place.folder)).filter((one) => one.endsWith(".coverfs-part"));
+    assert.equal((await parts()).length, 1);
+    assert.equal((await place.run(["clone", place.container, "copy"])).code, 0);
+    assert.deepEqual(await parts(), []);
+  },
+);
+
+Deno.test("clone and init take away what killed ones left, and nothing else", strict, async () => {
   const { place } = await workplace();
   await using _place = place;
-  const isThere = async () => (await readdir(place.folder)).includes("copy");
-  const begun = async () => (await readdir(place.folder)).some((one) => /^(\.copy\.|copy$)/.test(one));
-  // A kill may come too late where copying is quick: then once more.
-  for (let tries = 0, late = true; late; tries++) {
-    assert.ok(tries < 20, "no copy was killed in time");
-    const child = place.start(["clone", place.container, "copy"]);
-    await child.stdin.close();
-    await until("the copy has begun", begun, 1);
-    child.kill("SIGKILL");
-    await child.output();
-    late = await isThere();
-    if (late) await rm(place.path("copy"));
-  }
-  assert.equal((await place.run(["clone", place.container, "copy"])).code, 0);
+  const part = (digit: string) => place.path(`.copy.${digit.repeat(12)}.coverfs-part`);
+  await writeFile(part("a"), new Uint8Array(200_000));
+  await writeFile(part("b"), ""); // killed before its first byte
+  await copyFile(place.container, part("c")); // whole, killed before it was given its name
+  await writeFile(part("d"), new Uint8Array(200_000));
+  await writeFile(place.path(".other.aaaaaaaaaaaa.coverfs-part"), "");
+  using making = lockContainer(part("d"));
+  assert(making);
+  const made = await place.run(["init", "--kdf-rounds", "210000", "copy"]);
+  assert.equal(made.code, 0, made.error);
+  assert.match(made.error, /^coverfs: warning: ".*\.copy\.c{12}\.coverfs-part" is a whole container .*\n$/);
+  assert.deepEqual((await readdir(place.folder)).filter((one) => one.endsWith("-part")).sort(), [
+    `.copy.${"c".repeat(12)}.coverfs-part`,
+    `.copy.${"d".repeat(12)}.coverfs-part`,
+    `.other.${"a".repeat(12)}.coverfs-part`,
+  ]);
+  const env = { COVERFS_CONTAINER: part("c") };
+  assert.equal((await place.run(["fsck", "--scrub"], { env })).code, 0);
+});
+
+Deno.test("clone to a server that is killed is in nobody's way", strict, async () => {
+  const { place, content } = await workplace();
+  await using _place = place;
+  const reached = gate(), go = gate();
+  await using server = await startServer({
+    limits: { takeoverSeconds: 0 },
+    decorate: hookedRoot(async (operation, offset) => {
+      if (operation !== "write" || offset < 1_000_000) return;
+      reached.open();
+      await go.opened;
+    }),
+  });
+  const link = server.link(server.firstToken!, { host: HOST });
+  const child = place.start(["clone", place.container, link]);
+  await child.stdin.close();
+  await reached.opened;
+  child.kill("SIGKILL");
+  await child.output();
+  go.open();
+  const unfinished = await place.run(["cat", "-c", link, "/small"]);
+  assert.equal(unfinished.code, 13, unfinished.error);
+  assert.match(unfinished.error, /only zeros where its encryption block should be\nhint: /);
+  const again = await place.run(["clone", place.container, link]);
+  assert.equal(again.code, 0, again.error);
+  assert.deepEqual((await place.run(["cat", "-c", link, "/small"])).bytes, content);
 });
 
 Deno.test("compact makes a container shorter", strict, async () => {

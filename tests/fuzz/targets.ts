@@ -277,6 +277,7 @@ async function server() {
     fence: 0,
     session: "0".repeat(32),
     released: true,
+    begun: false,
   });
   const token = Uint8Array.fromBase64(await tokens.add("test", "create"), { alphabet: "base64url" });
   const limits = { takeoverSeconds: 1, graceSeconds: 0, quota: 100, startedAt: 0 };

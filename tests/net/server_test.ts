@@ -128,7 +128,10 @@ Deno.test("create refuses a container that is there, and open one that is not", 
   await using folder = await temporaryFolder();
   await using server = await startServer({ root: folder.path });
   const writer = await makeWriter();
-  await (await openOn(server, { mode: "create", ...writer })).close();
+  const made = await openOn(server, { mode: "create", ...writer });
+  await made.writeHeader("key", 0, new Uint8Array(4096).fill(1));
+  await made.flush();
+  await made.close();
   const before = await Deno.readFile(join(folder.path, "box"));
   await assert.rejects(openOn(server, { mode: "create", ...await makeWriter() }), isCover("usage"));
   assert.deepEqual(await Deno.readFile(join(folder.path, "box")), before);
