@@ -173,7 +173,8 @@ async function replay(
   const sessions: Session[] = index.sessions.filter((past) =>
     !superblock.sessions.some((entry) => equalConstantTime(entry.id, past.id))
   ).map((past) => ({ ...past }));
-  const chunks: Chunk[] = [...index.chunks];
+  // What only the checkpoint before needs may be in use again where that is not kept any more.
+  const chunks: Chunk[] = superblock.previous && pointer === superblock.current ? [...index.chunks] : [];
   let last = pointer.start, hash = index.hash;
   let tail: JournalReader | undefined, broken: JournalReader | undefined;
   for (const entry of superblock.sessions) {

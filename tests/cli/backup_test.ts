@@ -94,6 +94,48 @@ Deno.test(
   },
 );
 
+Deno.test(
+  "the first megabyte of a container is gone: what docs/reliability.md has one do",
+  strict,
+  async () => {
+    const { place } = await workplace();
+    await using _place = place;
+    const put = async (...names: string[]) => {
+      for (const one of names) await copyFile(place.path("small"), place.path(one));
+      assert.equal((await place.run(["put", ...names, "/"])).code, 0);
+    };
+    const lose = async () => {
+      const bytes = new Uint8Array(await readFile(place.container));
+      await writeFile(place.container, bytes.fill(0, 0, MEGABYTE));
+    };
+    const whole = async () => new Uint8Array(await readFile(place.container));
+    // Of a container that is new both checkpoints lie there.
+    assert.equal((await place.run(["header", "backup", "early.bak"])).code, 0);
+    const kept = await whole();
+    await lose();
+    const unreachable = await place.run(["header", "restore", "early.bak", "-y"]);
+    assert.equal(unreachable.code, 20, unreachable.error);
+    await writeFile(place.container, kept);
+
+    assert.equal((await place.run(["compact"])).code, 0);
+    await put("before");
+    assert.equal((await place.run(["header", "backup", "header.bak"])).code, 0);
+    await put("after");
+    await lose();
+    assert.equal((await place.run(["header", "restore", "header.bak", "-y"])).code, 0);
+    assert.equal((await place.run(["fsck", "--scrub"])).code, 8, "it is older than what was seen");
+    const scrubbed = await place.run(["fsck", "--scrub", "--accept-rollback"]);
+    assert.equal(scrubbed.code, 4, scrubbed.error);
+    assert.doesNotMatch(scrubbed.out, /used twice/);
+    const repaired = await place.run(["fsck", "--repair", "--zero-damaged", "-y"]);
+    assert.equal(repaired.code, 1, repaired.error);
+    assert.equal((await place.run(["fsck", "--scrub"])).code, 0);
+    assert.equal((await place.run(["ls"])).out, "before\nlarge\nsmall\n");
+    const large = (await place.run(["cat", "/large"])).bytes, expected = await readFile(place.path("large"));
+    assert.deepEqual(large.slice(2 * MEGABYTE), new Uint8Array(expected.subarray(2 * MEGABYTE)));
+  },
+);
+
 Deno.test("clone copies a container that is mounted, as of its newest commit", {
   ...strict,
   ignore: Deno.build.os !== "linux",
