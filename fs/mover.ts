@@ -36,12 +36,18 @@ export interface MoveOptions {
   readonly onProgress?: ((moved: number) => void) | undefined;
 }
 
-/** A part of a file, in whole blocks but for its end. */
+/** Blocks of a file. How many bytes of the last one are valid is asked only when they have been moved. */
 interface Part extends Run {
   readonly ino: Ino;
   readonly offset: FileOffset;
-  readonly length: number;
   readonly birth: CommitNumber;
+}
+
+/** An extent of a file, or a part of one. */
+interface Held {
+  readonly offset: FileOffset;
+  readonly length: number;
+  readonly position: Position;
 }
 
 /** Moves blocks of a volume's files. */
@@ -80,7 +86,7 @@ export class Mover {
     let since = performance.now();
     files:
     for (let ino = extents.nextFile(0); ino < stop; ino = extents.nextFile(ino + 1)) {
-      const end = extents.endOf(ino);
+      const end = blocksFor(extents.endOf(ino)) * BLOCK;
       for (let part = this.#next(plan, ino, 0, end); part; part = this.#next(plan, ino, endOf(part), end)) {
         if (!await this.#moveAll(plan, part)) break files;
       }
@@ -96,7 +102,7 @@ export class Mover {
   #next({ wants }: MovePlan, ino: Ino, from: FileOffset, end: FileOffset): Part | undefined {
     let found: Part | undefined;
     this.#state.tables.extents.lookup(ino, from, end - from, (offset, length, position, birth) => {
-      const whole = { ino, offset, length, position, birth, count: blocksFor(length) };
+      const whole = { ino, offset, position, birth, count: blocksFor(length) };
       const run = wants(whole, birth);
       if (run) found = piece(whole, run.position - position, run.count);
       return found === undefined;
@@ -201,21 +207,16 @@ export class Mover {
   }
 
   /** What the file has of a part still, at the same place and of the same birth: no block is ever both twice. */
-  #held(part: Part): Pick<Part, "offset" | "length" | "position">[] {
-    const held: Pick<Part, "offset" | "length" | "position">[] = [];
-    this.#state.tables.extents.lookup(
-      part.ino,
-      part.offset,
-      part.length,
-      (offset, length, position, birth) => {
-        const same = birth === part.birth && position === part.position + (offset - part.offset) / BLOCK;
-        if (same) held.push({ offset, length, position });
-      },
-    );
+  #held({ ino, count, ...part }: Part): Held[] {
+    const held: Held[] = [];
+    this.#state.tables.extents.lookup(ino, part.offset, count * BLOCK, (offset, length, position, birth) => {
+      const same = birth === part.birth && position === part.position + (offset - part.offset) / BLOCK;
+      if (same) held.push({ offset, length, position });
+    });
     return held;
   }
 
-  #refer(ino: Ino, to: Pick<Part, "offset" | "length" | "position" | "birth">): void {
+  #refer(ino: Ino, to: Held & { readonly birth: CommitNumber }): void {
     const { tables, log, dirty, committer, forget } = this.#state, { offset, length, position, birth } = to;
     tables.extents.set(ino, offset, length, position, birth, forget);
     log.extent(ino, offset, length, position, birth);
@@ -230,7 +231,5 @@ function endOf(part: Part): FileOffset {
 
 /** Blocks of a part of a file, from `at` on. */
 function piece(part: Part, at: number, count: number): Part {
-  const offset = part.offset + at * BLOCK;
-  const length = Math.min(part.length - at * BLOCK, count * BLOCK);
-  return { ...part, position: part.position + at, count, offset, length };
+  return { ...part, position: part.position + at, count, offset: part.offset + at * BLOCK };
 }

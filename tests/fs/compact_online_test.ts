@@ -3,10 +3,14 @@ import assert from "node:assert/strict";
 import { StoreDecorator } from "../../fs/block/decorator.ts";
 import type { BlockStore } from "../../fs/block/store.ts";
 import { breathe } from "../../fs/clock.ts";
+import { Container } from "../../fs/container.ts";
+import { FileData } from "../../fs/file_data.ts";
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE } from "../../fs/filesystem.ts";
+import { Mover } from "../../fs/mover.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import { type Ino, ROOT, S_IFMT, S_IFREG } from "../../fs/types.ts";
 import type { Volume } from "../../fs/volume.ts";
+import { VolumeState } from "../../fs/volume_state.ts";
 import { MemoryFilesystem } from "../model/memory_filesystem.ts";
 import { check } from "./damaged_containers.ts";
 import {
@@ -19,6 +23,7 @@ import {
   pattern,
   randomNumbers,
   SEED,
+  testKeys,
   walk,
 } from "./fixture.ts";
 import { draw, outcome, picture } from "./random_operations.ts";
@@ -185,6 +190,39 @@ Deno.test("a read that fails while blocks are moved ends that, and no block is l
   await volume.sync();
   assert.equal(volume.container.space.freeBlocks, before);
   await volume.end();
+});
+
+Deno.test("a file that grows while its blocks are moved keeps what was added to its last block", async () => {
+  const { store, ram, volume, file } = await oneToMove(), content = pattern(BYTES + 10_000, 7);
+  await put(volume, file, 0, content.subarray(0, 5000)); // two extents
+  await put(volume, file, 5000, content.subarray(5000, BYTES));
+  await volume.end();
+  const session = crypto.getRandomValues(new Uint8Array(16));
+  const container = await Container.open(store, await testKeys(), { mode: "write", session });
+  const state = new VolumeState(container, { dirtyBytes: 1 << 20, relatime: false }), { space } = state;
+  const data = new FileData(state), mover = new Mover(state);
+  await data.write(file, 4096, content.subarray(4096, 8192));
+  await state.commit({ all: true });
+  // Everything is to be moved: also what is added while the first part is on its way.
+  const come = holdNext(store, "read"),
+    moving = mover.pass({
+      wants: (run) => run,
+      take: async (blocks) => {
+        await space.ensure(blocks);
+        space.promise(blocks);
+        return space.take(blocks);
+      },
+    });
+  const release = await come;
+  await data.write(file, BYTES, content.subarray(BYTES));
+  await state.commit({ all: true });
+  release();
+  await moving;
+  assert.ok(equal(await data.read(file, 0, content.length), content));
+  await state.committer.end();
+  await container.end();
+  assert.deepEqual(await check(ram), []);
+  assert.ok(equal(await (await openVolume(ram, "read")).read(file, 0, content.length), content));
 });
 
 /** A store whose answers come late and in another order than was asked, as the seed says. */
