@@ -66,7 +66,8 @@ export async function containerKeys(
 ): Promise<ContainerKeys> {
   const { suite, containerId, generation, sequence } = header;
   const sealer = await createSealer({ suite, containerId, keys: masterKeys, engine: await bestEngine() });
-  return { containerId, sealer, generation, keySequence: sequence };
+  const olderGenerations = [...masterKeys.keys()].filter((one) => one < generation);
+  return { containerId, sealer, generation, olderGenerations, keySequence: sequence };
 }
 
 /**

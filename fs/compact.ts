@@ -51,7 +51,7 @@ export async function compact(state: VolumeState, options: MoveOptions): Promise
 }
 
 /** Writes a checkpoint, also where nothing has changed: metadata then lies elsewhere. */
-async function renewCheckpoint(state: VolumeState): Promise<void> {
+export async function renewCheckpoint(state: VolumeState): Promise<void> {
   state.log.inode(ROOT);
   await state.commit({});
   await state.committer.checkpoint({ fresh: true });

@@ -25,6 +25,8 @@ export interface ContainerKeys {
   readonly sealer: Sealer;
   /** Generation of the master key that new blocks are sealed under. */
   readonly generation: number;
+  /** Older generations whose keys the sealer has too, while blocks are left that they seal. */
+  readonly olderGenerations?: readonly number[];
   /** Sequence of the newest encryption block. */
   readonly keySequence: number;
 }
@@ -58,23 +60,31 @@ export function superIdentity(generation: number, copy: 0 | 1): RunIdentity {
   return { session: ZERO_SESSION, generation, position: copy, birth: 0, kind: Kind.superblock };
 }
 
+/** Reads one superblock slot, under whichever key it verifies; undefined if it does under none. */
+async function readSlot(
+  store: BlockStore,
+  keys: ContainerKeys,
+  copy: 0 | 1,
+): Promise<Superblock | undefined> {
+  const sealed = await store.readHeader("super", copy), plain = new Uint8Array(BLOCK);
+  for (const generation of [keys.generation, ...keys.olderGenerations ?? []]) {
+    try {
+      await keys.sealer.unseal(superIdentity(generation, copy), sealed, plain);
+      return decodeSuperblock(plain);
+    } catch (error) {
+      if (!(error instanceof IntegrityError || error instanceof DecodeError)) throw error;
+    }
+  }
+  return undefined;
+}
+
 /**
  * Reads both superblock slots and takes the newest valid one.
  *
  * @throws {CoverError} "damaged" if neither is valid, "rollback" if it is of an older header than the keys are
  */
 export async function readSuperblock(store: BlockStore, keys: ContainerKeys): Promise<FoundSuperblock> {
-  const found: (Superblock | undefined)[] = [];
-  for (const copy of [0, 1] as const) {
-    const sealed = await store.readHeader("super", copy), plain = new Uint8Array(BLOCK);
-    try {
-      await keys.sealer.unseal(superIdentity(keys.generation, copy), sealed, plain);
-      found.push(decodeSuperblock(plain));
-    } catch (error) {
-      if (!(error instanceof IntegrityError || error instanceof DecodeError)) throw error;
-      found.push(undefined);
-    }
-  }
+  const found = [await readSlot(store, keys, 0), await readSlot(store, keys, 1)] as const;
   const copy = (found[1]?.sequence ?? -1) > (found[0]?.sequence ?? -1) ? 1 : 0;
   const superblock = found[copy];
   if (superblock === undefined) {

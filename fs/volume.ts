@@ -22,6 +22,7 @@ import { fromLatin1, isDirectory, latin1, TARGET_MAX, XATTR_MAX } from "./layout
 import type { Tables } from "./layout/tables.ts";
 import type { DurablePoint } from "./loading.ts";
 import type { MoveOptions } from "./mover.ts";
+import { rekey, type Rekeyed } from "./rekey.ts";
 import {
   type CommitNumber,
   type FileOffset,
@@ -484,11 +485,24 @@ export class Volume implements Filesystem, AsyncDisposable {
    * @throws {FsError} EROFS; EIO if nothing can be committed any more, or the volume has ended meanwhile
    */
   async compact(options: MoveOptions = {}): Promise<Compacted> {
+    return await this.#move(compact, options);
+  }
+
+  /**
+   * Seals all anew that is sealed under older keys, in between the requests.
+   *
+   * @throws as {@linkcode compact}, and {FsError} ENOSPC
+   */
+  async rekey(options: MoveOptions = {}): Promise<Rekeyed> {
+    return await this.#move(rekey, options);
+  }
+
+  #move<T>(work: (state: VolumeState, options: MoveOptions) => Promise<T>, options: MoveOptions): Promise<T> {
     this.#state.writable();
-    if (this.#moving) throw new CoverError("busy", "Cannot compact: that is under way already");
-    const work = compact(this.#state, options);
-    this.#moving = work.catch(() => {}).finally(() => this.#moving = undefined);
-    return await work;
+    if (this.#moving) throw new CoverError("busy", "Cannot move blocks: that is under way already");
+    const moving = work(this.#state, options);
+    this.#moving = moving.catch(() => {}).finally(() => this.#moving = undefined);
+    return moving;
   }
 
   getXattr(ino: Ino, name: Uint8Array): Uint8Array | undefined {

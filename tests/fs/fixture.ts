@@ -12,7 +12,8 @@ import { Volume, type VolumeOptions } from "../../fs/volume.ts";
 export const SUITES = ["aes-256-cbc-hmac-sha256", "aes-256-gcm"] as const;
 
 const containerId = new Uint8Array(16).fill(7);
-const masterKey = new Uint8Array(32).fill(9);
+/** The master key of the tests' containers. */
+export const masterKey = new Uint8Array(32).fill(9);
 
 /** Keys of the tests' containers, without a key derivation; blocks are sealed by WebCrypto unless told otherwise. */
 export async function testKeys(suite: string = SUITES[0], engine?: BlockEngine): Promise<ContainerKeys> {
