@@ -252,7 +252,6 @@ export class Space {
 
   /** There is room, but not in one piece: adds that much at the end. */
   async #stretch(blocks: number, most: number): Promise<Run[] | undefined> {
-    await this.#grown();
     await this.#reserve(blocks, blocks);
     return this.#allocate(blocks, most);
   }
