@@ -8,6 +8,7 @@ import {
   type NewestEncryptionBlock,
   newestEncryptionBlock,
   parseRecoveryWords,
+  provenEncryptionBlock,
   RECOVERY_WORDS,
   type Secret,
   SecretBytes,
@@ -85,7 +86,7 @@ export async function withUnlocked<T>(
   const locator = chooseLocator(options.argument ?? access.container), name = locatorName(locator);
   const memory = RollbackMemory.ofUser(access.log), session = crypto.getRandomValues(new Uint8Array(16));
   await using store = await openExisting(locator, access, options.mode);
-  const encryption = await readEncryption(store), { header } = encryption;
+  const chosen = await readEncryption(store), { header } = chosen;
   const known = memory.containerAt(name);
   if (known !== undefined && known !== hex(header.containerId) && !access.acceptRollback) {
     throw new CoverError("rollback", `Cannot open "${name}": another container lies in its place`, {
@@ -102,6 +103,7 @@ export async function withUnlocked<T>(
     );
   }
   using unlocked = await unlock(header, await readPassphrase(access, name));
+  const encryption = provenEncryptionBlock(chosen, unlocked.header);
   const keys = await containerKeys(header, unlocked.masterKeys);
   try {
     if (options.mode === "write") {

@@ -57,6 +57,8 @@ export interface EncryptionHeader {
   readonly slots: readonly (KeySlot | undefined)[];
   /** The bounds that it was held to, and that its changes are held to. */
   readonly limits: KdfLimits;
+  /** The other copy, where it differs in the MAC alone: which of the two is damaged, only the key can tell. */
+  readonly twin?: EncryptionHeader;
 }
 
 /** A copy as found. If it is intact but not for this version, its sequence counts all the same. */
@@ -106,7 +108,22 @@ export async function newestEncryptionBlock(
   const ahead = sequenceOf(b) - sequenceOf(a), copy = ahead > 0 || (ahead === 0 && "error" in a) ? 1 : 0;
   const [newest, other] = copy === 0 ? [a, b] : [b, a];
   if ("error" in newest) throw newest.error;
-  return { header: newest.header, copy, other: judgeOther(newest.header, other) };
+  const judged = judgeOther(newest.header, other);
+  const twins = judged === "damaged" && "header" in other && equalConstantTime(
+    newest.header.bytes.subarray(0, Field.mac),
+    other.header.bytes.subarray(0, Field.mac),
+  );
+  return { header: twins ? { ...newest.header, twin: other.header } : newest.header, copy, other: judged };
+}
+
+/** What was chosen among the copies, once unlocking has told which one the key proves ({@linkcode EncryptionHeader.twin}). */
+export function provenEncryptionBlock(
+  chosen: NewestEncryptionBlock,
+  proven: EncryptionHeader,
+): NewestEncryptionBlock {
+  return proven === chosen.header.twin
+    ? { ...chosen, header: proven, copy: chosen.copy === 0 ? 1 : 0 }
+    : chosen;
 }
 
 function sequenceOf(found: Found): number {

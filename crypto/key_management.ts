@@ -55,6 +55,8 @@ export interface Unlocked extends Disposable {
   /** Master keys by generation: the current one, and the previous while a container is being re-keyed. */
   readonly masterKeys: ReadonlyMap<number, SecretBytes>;
   readonly slotIndex: number;
+  /** The encryption block that the key proves: the one that was unlocked, or its twin. */
+  readonly header: EncryptionHeader;
 }
 
 const FIRST_GENERATION = 1;
@@ -110,8 +112,9 @@ export async function unlockEncryptionBlock(header: EncryptionHeader, secret: Se
     if (masterKey === undefined) continue;
     const masterKeys = new Map([[generation, masterKey]]);
     const dispose = () => masterKeys.forEach((key) => key[Symbol.dispose]());
+    let proven: EncryptionHeader;
     try {
-      await verify(header, masterKey);
+      proven = await proveEncryptionBlock(header, masterKey);
       if (header.previousGeneration !== undefined) {
         masterKeys.set(header.previousGeneration, await openPrevious(header, masterKey));
       }
@@ -119,7 +122,7 @@ export async function unlockEncryptionBlock(header: EncryptionHeader, secret: Se
       dispose();
       throw error;
     }
-    return { masterKeys, slotIndex, [Symbol.dispose]: dispose };
+    return { masterKeys, slotIndex, header: proven, [Symbol.dispose]: dispose };
   }
   const name = NAMES[secret.kind], known = slots.some((slot) => slot?.kind === secret.kind);
   throw new CoverError(
@@ -269,7 +272,7 @@ async function change(
       hint: "A newer version of coverfs may know them",
     });
   }
-  await verify(header, masterKey);
+  await proveEncryptionBlock(header, masterKey);
   const bytes = new Uint8Array(header.bytes);
   const newKey = await edit(bytes);
   return await finish(bytes, newKey ?? masterKey, header.limits);
@@ -298,14 +301,24 @@ async function macOf(bytes: Uint8Array, masterKey: KeyBytes): Promise<Uint8Array
   return await hmac(key.bytes, bytes.subarray(0, Field.hash));
 }
 
-async function verify(header: EncryptionHeader, masterKey: KeyBytes): Promise<void> {
+/**
+ * Verifies an encryption block with the master key.
+ *
+ * @returns the block, or its twin where that is the one whose MAC fits
+ * @throws {CoverError} "damaged" if it was changed by someone without the key
+ */
+export async function proveEncryptionBlock(
+  header: EncryptionHeader,
+  masterKey: KeyBytes,
+): Promise<EncryptionHeader> {
   const mac = await macOf(header.bytes, masterKey);
-  if (!equalConstantTime(mac, header.bytes.subarray(Field.mac, ENCRYPTION_BLOCK_BYTES))) {
-    throw new CoverError(
-      "damaged",
-      "Cannot open container: its encryption block was changed without the key",
-    );
+  for (const one of [header, header.twin]) {
+    if (one && equalConstantTime(mac, one.bytes.subarray(Field.mac, ENCRYPTION_BLOCK_BYTES))) return one;
   }
+  throw new CoverError(
+    "damaged",
+    "Cannot open container: its encryption block was changed without the key",
+  );
 }
 
 type Which = { readonly containerId: Uint8Array; readonly generation: number };

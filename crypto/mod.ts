@@ -7,6 +7,7 @@ export {
   type NewestEncryptionBlock,
   newestEncryptionBlock,
   parseEncryptionBlock,
+  provenEncryptionBlock,
   SLOT_COUNT,
 } from "./encryption_block.ts";
 export type { BlockEngine } from "./engine.ts";

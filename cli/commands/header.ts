@@ -90,7 +90,7 @@ async function restore(
       await store.flush();
     }
   }
-  for (const copy of [0, 1] as const) await writeEncryptionCopy(store, copy, header.bytes);
+  for (const copy of [0, 1] as const) await writeEncryptionCopy(store, copy, unlocked.header.bytes);
   print(`Restored ${parts}: commit ${commit}. Look after the rest with coverfs fsck --scrub`);
 }
 

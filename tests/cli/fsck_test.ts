@@ -68,6 +68,27 @@ Deno.test("fsck --repair mends headers from their twins: 4 before, 1, then 0", s
   assert.deepEqual(after.slice(0, 4096), after.slice(65536, 69632));
 });
 
+Deno.test(
+  "a damaged MAC of either encryption block hides nothing, and fsck --repair mends it",
+  strict,
+  async () => {
+    await using place = await workplace();
+    const whole = new Uint8Array(await readFile(place.container));
+    for (const copy of [0, 1] as const) {
+      await edit(place, (bytes) => void (bytes[HEADER_AT.key[copy] + 4095]! ^= 1));
+      assert.deepEqual((await place.run(["cat", "/file"])).bytes, CONTENT);
+      const repaired = await place.run(["fsck", "--repair", "-y"]);
+      assert.equal(repaired.code, 1, repaired.error);
+      assert.match(repaired.out, new RegExp(`done: encryption block ${"AB"[copy]} is written anew`));
+      const after = new Uint8Array(await readFile(place.container));
+      for (const at of HEADER_AT.key) {
+        assert.deepEqual(after.slice(at, at + 4096), whole.slice(0, 4096));
+      }
+    }
+    assert.equal((await place.run(["fsck", "--scrub"])).code, 0);
+  },
+);
+
 Deno.test("fsck --repair leaves damaged data unless it is told to give it up", strict, async () => {
   await using place = await workplace();
   await spoilBlock(place, /bytes 4096 to 8191 do not verify/);

@@ -8,6 +8,7 @@ import {
   hex,
   newestEncryptionBlock,
   parseEncryptionBlock,
+  provenEncryptionBlock,
   removeSlot,
   unlockEncryptionBlock,
 } from "../../crypto/mod.ts";
@@ -258,6 +259,23 @@ Deno.test("newestEncryptionBlock() takes the valid copy with the highest sequenc
     assert.deepEqual([found.header.sequence, found.copy, found.other], [sequence, copy, other]);
   }
 });
+
+Deno.test(
+  "of two copies that differ in the MAC alone the one counts that the key proves",
+  sanitize,
+  async () => {
+    const { bytes: whole } = await makeBlock(), damaged = whole.slice();
+    damaged[4095]! ^= 1;
+    for (const copies of [[whole, damaged], [damaged, whole]] as const) {
+      const chosen = await newestEncryptionBlock(...copies, TEST_LIMITS);
+      using unlocked = await unlockEncryptionBlock(chosen.header, passphrase);
+      const { header, copy, other } = provenEncryptionBlock(chosen, unlocked.header);
+      assert.deepEqual([header.bytes, copy, other], [whole, copies.indexOf(whole), "damaged"]);
+    }
+    const { header } = await newestEncryptionBlock(damaged, damaged, TEST_LIMITS);
+    await assert.rejects(unlockEncryptionBlock(header, passphrase), kind("damaged", /without the key/));
+  },
+);
 
 Deno.test("newestEncryptionBlock() says why neither copy will do", sanitize, async () => {
   const { bytes } = await makeBlock(), zeros = new Uint8Array(4096), torn = bytes.slice().fill(0, 100);
