@@ -15,7 +15,7 @@ import {
 import { CoverError } from "../../crypto/errors.ts";
 import { blockOffset, BLOCKS_AT, blocksIn, HEADER_AT } from "../../fs/block/byte_layout.ts";
 import { type Asked, Medium, MediumStore } from "../../fs/block/medium.ts";
-import { HEADER_BYTES } from "../../fs/block/store.ts";
+import { type BlockStore, HEADER_BYTES } from "../../fs/block/store.ts";
 import { Container } from "../../fs/container.ts";
 import { checkContainer } from "../../fs/fsck.ts";
 import type { ContainerKeys } from "../../fs/loading.ts";
@@ -24,6 +24,7 @@ import { Volume } from "../../fs/volume.ts";
 import { openLibcrypto } from "../../ffi/libcrypto.ts";
 import { type Picture, pictureOf } from "./crash_judge.ts";
 import { type Before, Examiner, faultOf } from "./damage.ts";
+import { ReadMemo } from "./read_memo.ts";
 import { equal, FILE, FOLDER, name, openVolume, pattern } from "./fixture.ts";
 
 /** Cases that take longer than this, in ms, are loops that somebody can make us run. */
@@ -55,6 +56,7 @@ export class Sweep implements Disposable {
   readonly #masterKey: SecretBytes;
   readonly #before: Before;
   readonly #examiner: Examiner;
+  readonly #unlocking = new ReadMemo((store) => this.#unlock(store));
   readonly #dispose: () => void;
   /** Blocks that somebody looks at. */
   readonly #used: readonly number[];
@@ -169,25 +171,31 @@ export class Sweep implements Disposable {
     tally.cases++;
   }
 
-  async #outcome(medium: Medium): Promise<"unseen" | "served" | "refused"> {
-    const store = new MediumStore(medium);
+  /** What becomes of the encryption block. */
+  async #unlock(store: BlockStore): Promise<"same" | "served" | "refused"> {
     try {
       const copies = [await store.readHeader("key", 0), await store.readHeader("key", 1)] as const;
       const { header, other } = await newestEncryptionBlock(...copies);
       // Slots and key derivation are covered by what is verified here: they would give the same master key.
       const { bytes } = await proveEncryptionBlock(header, this.#masterKey);
       assert.ok(equal(bytes, this.#header), "another encryption block is taken");
-      if (other !== "same") return "served";
+      return other === "same" ? "same" : "served";
     } catch (error) {
       if (!(error instanceof CoverError)) throw error;
       assert.equal(error.kind, "damaged");
-      assert.ok(medium.length < this.#header.length, "no copy of the encryption block serves");
       return "refused";
     }
+  }
+
+  async #outcome(medium: Medium): Promise<"unseen" | "served" | "refused"> {
+    const unlocked = await this.#unlocking.of(medium);
+    assert.ok(unlocked !== "refused" || medium.length < this.#header.length, "no encryption block serves");
+    if (unlocked === "refused") return unlocked;
     const examined = await this.#examiner.examine(medium);
     assert.equal(faultOf(examined, this.#before), undefined);
     const whole = examined.picture?.names === this.#before.newest.names && examined.unreadable.length === 0;
-    return examined.named.length === 0 ? "unseen" : whole && examined.writes ? "served" : "refused";
+    const named = unlocked === "served" || examined.named.length > 0;
+    return !named ? "unseen" : whole && examined.writes ? "served" : "refused";
   }
 
   [Symbol.dispose](): void {
