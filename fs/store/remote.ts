@@ -111,6 +111,7 @@ export class RemoteStore implements BlockStore {
       up: (connection, state) => this.#up(connection, state),
       down: (reason) => this.#down(reason),
       fenced: (cause) => this.#fail(new Fenced("Another writer has taken the container over", { cause })),
+      refused: (reason) => options.onConnection?.("refused", reason),
       failed: (error) => this.#lost(error),
       notice: (kind) => this.#notice(kind),
     });
@@ -425,11 +426,12 @@ export class RemoteStore implements BlockStore {
   #startOutage(): void {
     if (this.#outage !== undefined || this.#failure !== undefined || !this.#writing || this.#closed) return;
     const seconds = this.#options.outageSeconds ?? 300;
-    const cause = new CoverError("no-connection", "No connection to the server");
-    this.#outage = new AwakeTimer(seconds * 1000, () =>
+    this.#outage = new AwakeTimer(seconds * 1000, () => {
+      const { reason: cause } = this.#link;
       this.#fail(
         new Broken(`The server was away for ${seconds} s: what was not flushed is lost`, { cause }),
-      ));
+      );
+    });
   }
 
   #lost(error: CoverError): void {

@@ -51,20 +51,21 @@ export interface LinkEvents {
   down(reason: CoverError): void;
   /** Another writer was granted: the claim is gone, the link goes on for reading. */
   fenced(cause: unknown): void;
+  /** Something answers, but not as the server that is meant, or it refuses: told once, and it is tried again. */
+  refused(reason: CoverError): void;
   /** There will be no connection any more. */
   failed(error: CoverError): void;
   notice(kind: number): void;
 }
 
 /** Kinds of errors that another attempt would only meet again. */
-const FINAL: ReadonlySet<string> = new Set([
-  "usage",
-  "identity",
-  "refused",
-  "no-container",
-  "unsupported",
-  "rollback",
-]);
+const FINAL: ReadonlySet<string> = new Set(["usage", "no-container", "rollback"]);
+/**
+ * Kinds of errors that say that the server is not to be had though something answers at its address. They may pass: a
+ * network that one has to log in to answers for every host, and a server may be put right. Nothing but what finds that
+ * out is sent.
+ */
+const REFUSING: ReadonlySet<string> = new Set(["identity", "refused", "unsupported"]);
 /** Longest pause between two attempts, in milliseconds. */
 const LONGEST_PAUSE = 5000;
 /** How long the end waits for the server to take the lease back, in seconds. */
@@ -86,6 +87,8 @@ export class RemoteLink {
   #containerId: string | undefined;
   #failure: CoverError | undefined;
   #lastError: unknown;
+  /** Why the server was last said to refuse, since there was a connection. */
+  #refusal: string | undefined;
   #reconnecting: Promise<void> = Promise.resolve();
   #closing: Promise<void> | undefined;
   #framesBefore = 0;
@@ -99,6 +102,12 @@ export class RemoteLink {
   get connection(): Connection | undefined {
     return this.#connection;
   }
+
+  /** Why there is none. */
+  get reason(): CoverError {
+    return this.#unreachable();
+  }
+
   /** Frames sent on all connections of this link. */
   get framesSent(): number {
     return this.#framesBefore + (this.#connection?.framesSent ?? 0);
@@ -186,9 +195,10 @@ export class RemoteLink {
   }
 
   #unreachable(): CoverError {
-    const where = formatAddress(this.#options.address);
-    return this.#failure ??
-      new CoverError("no-connection", `No connection to ${where}`, { cause: this.#lastError });
+    if (this.#failure !== undefined) return this.#failure;
+    const where = formatAddress(this.#options.address), error = this.#lastError;
+    if (error instanceof CoverError && REFUSING.has(error.kind)) return error;
+    return new CoverError("no-connection", `No connection to ${where}`, { cause: error });
   }
 
   /**
@@ -217,6 +227,7 @@ export class RemoteLink {
   #adopt(made: { connection: Connection; state: ContainerState }): void {
     const { connection, state } = made;
     this.#connection = connection;
+    this.#refusal = undefined;
     this.#granted = this.#claim !== undefined;
     connection.onNotice = (kind) => {
       if (kind === Notice.fenced) this.#loseClaim(new CoverError("busy", "Another writer was granted"));
@@ -260,6 +271,10 @@ export class RemoteLink {
           this.#loseClaim(error);
           pause = 10; // the server is there
         } else if (error instanceof CoverError && FINAL.has(error.kind)) return this.#fail(error);
+        else if (error instanceof CoverError && REFUSING.has(error.kind) && error.message !== this.#refusal) {
+          this.#refusal = error.message;
+          this.#events.refused(error);
+        }
       }
     }
   }

@@ -32,8 +32,12 @@ export interface RemoteStoreOptions extends AcquaintanceOptions {
   readonly onLeaseWanted?: (() => void) | undefined;
   /** Readers: the container has changed; called once until the next refresh. */
   readonly onChanged?: (() => void) | undefined;
-  /** The connection was cut, is there again, or is gone for good: for a person to be told. */
-  readonly onConnection?: ((state: "cut" | "restored" | "lost", reason?: CoverError) => void) | undefined;
+  /**
+   * The connection was cut, is refused (and tried again), is there again, or is gone for good: for a person to be told.
+   */
+  readonly onConnection?:
+    | ((state: "cut" | "refused" | "restored" | "lost", reason?: CoverError) => void)
+    | undefined;
 }
 
 /** Who writes. @throws {CoverError} "usage" if something is missing */

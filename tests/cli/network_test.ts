@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { hookedRoot, HOST, Relay, startServer } from "../net/servers.ts";
+import { Stranger } from "../net/stranger.ts";
 import { MountProcess } from "./processes.ts";
 import { until, Workplace } from "./run.ts";
 
@@ -130,6 +131,28 @@ Deno.test(
     for (const name of ["before", "server", "restart", "cut", "asleep"]) {
       assert.equal((await place.run(["cat", "-c", link, `/${name}`])).out, content, name);
     }
+  },
+);
+
+Deno.test(
+  "a mount waits where somebody else answers in the server's place, tells them nothing, and says so once",
+  mounting,
+  async () => {
+    await using net = await served();
+    await using stranger = await Stranger.start();
+    const { place, relay, relayed, at, link } = net, content = "x".repeat(100_000), { target } = relay;
+    await using mount = await MountProcess.start(place, { container: relayed, at });
+    relay.target = stranger.port;
+    relay.cut();
+    const waiting = writeSynced(`${mount.path}/file`, content);
+    await stranger.visited(4);
+    relay.target = target;
+    await waiting;
+    assert.equal(await mount.unmount(), 0, mount.program.said);
+    assert.equal(mount.program.said.match(/refused: .* is not the one that is known/g)?.length, 1);
+    assert.equal(stranger.bytesRead, 0);
+    await clean(place, link);
+    assert.equal((await place.run(["cat", "-c", link, "/file"])).out, content);
   },
 );
 

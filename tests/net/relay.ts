@@ -90,7 +90,8 @@ class Passage {
 export class Relay implements AsyncDisposable {
   readonly port: number;
   readonly #listener: Deno.Listener;
-  readonly #target: number;
+  /** Port of the server, on this machine: where new connections lead. */
+  target: number;
   readonly #options: RelayOptions;
   readonly #passages = new Set<Passage>();
   readonly #held: Passage[] = [];
@@ -99,9 +100,8 @@ export class Relay implements AsyncDisposable {
   down = false;
   connections = 0;
 
-  /** @param target port of the server, on this machine */
   constructor(target: number, options: RelayOptions = {}) {
-    this.#target = target;
+    this.target = target;
     this.#options = options;
     this.#listener = Deno.listen({ hostname: HOST, port: 0 });
     this.port = (this.#listener.addr as Deno.NetAddr).port;
@@ -124,7 +124,7 @@ export class Relay implements AsyncDisposable {
   async #relay(client: Deno.Conn): Promise<void> {
     let server: Deno.Conn;
     try {
-      server = await Deno.connect({ hostname: HOST, port: this.#target });
+      server = await Deno.connect({ hostname: HOST, port: this.target });
     } catch {
       return client.close(); // nobody is there
     }

@@ -1,7 +1,18 @@
 /** A store whose network is slow, or silent, or brings things late. */
 import assert from "node:assert/strict";
-import { Fenced } from "../../fs/errors.ts";
-import { BLOCK_BYTES, blocks, makeWriter, openOn, Relay, same, startServer } from "../net/servers.ts";
+import { join } from "node:path";
+import { Broken, Fenced } from "../../fs/errors.ts";
+import {
+  BLOCK_BYTES,
+  blocks,
+  makeWriter,
+  openOn,
+  Relay,
+  same,
+  startServer,
+  temporaryFolder,
+} from "../net/servers.ts";
+import { Stranger } from "../net/stranger.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
 
@@ -55,6 +66,81 @@ Deno.test(
     assert.deepEqual([0, 1, 2, 3].map((i) => now[i * BLOCK_BYTES + 9]), [1, 3, 1, 1]);
   },
 );
+
+Deno.test(
+  "who answers in the server's place is told nothing, and when the server is back what waited is written",
+  strict,
+  async () => {
+    await using server = await startServer();
+    await using stranger = await Stranger.start();
+    await using relay = new Relay(server.port);
+    const states: string[] = [];
+    await using store = await openOn(server, {
+      mode: "create",
+      port: relay.port,
+      onConnection: (state) => states.push(state),
+      ...await makeWriter(),
+    });
+    relay.target = stranger.port;
+    relay.cut();
+    await store.write(0, blocks(2, 1));
+    const flushed = store.flush();
+    await stranger.visited(4);
+    relay.target = server.port;
+    await flushed;
+    assert(same(await store.read(0, 2), blocks(2, 1)));
+    assert.deepEqual(states, ["cut", "refused", "restored"], "told once");
+    assert.equal(stranger.bytesRead, 0);
+  },
+);
+
+Deno.test("who answers in the server's place counts as an outage, and reading says so", strict, async () => {
+  await using server = await startServer();
+  await using stranger = await Stranger.start();
+  await using relay = new Relay(server.port);
+  const restored = Promise.withResolvers<void>();
+  await using store = await openOn(server, {
+    mode: "create",
+    port: relay.port,
+    outageSeconds: 0.5,
+    waitSeconds: 0.2,
+    onConnection: (state) => state === "restored" && restored.resolve(),
+    ...await makeWriter(),
+  });
+  const refused = (error: unknown) => (error as { kind?: string }).kind === "identity";
+  relay.target = stranger.port;
+  relay.cut();
+  await stranger.visited(1);
+  await assert.rejects(async () => await store.read(0, 1), refused);
+  await store.write(0, blocks(1, 1)); // only now is there something to lose
+  await assert.rejects(store.flush(), (error) => error instanceof Broken && refused(error.cause));
+  relay.target = server.port;
+  await restored.promise;
+  assert(same(await store.read(0, 1), new Uint8Array(BLOCK_BYTES)), "reading goes on, with nothing written");
+});
+
+Deno.test("a token that the server does not know for a while is tried again", strict, async () => {
+  await using folder = await temporaryFolder();
+  const options = { root: folder.path }, first = await startServer(options), { port } = first;
+  const tokens = join(folder.path, ".coverfs", "tokens.json");
+  const refused = Promise.withResolvers<string>();
+  await using store = await openOn(first, {
+    mode: "create",
+    ...await makeWriter(),
+    onConnection: (state, reason) => state === "refused" && refused.resolve(reason!.kind),
+  });
+  await first.shutdown();
+  const known = await Deno.readFile(tokens);
+  await Deno.remove(tokens);
+  const forgetful = await startServer({ ...options, port });
+  await store.write(0, blocks(1, 1));
+  const flushed = store.flush();
+  assert.equal(await refused.promise, "refused");
+  await forgetful.shutdown();
+  await Deno.writeFile(tokens, known);
+  await using _server = await startServer({ ...options, port });
+  await flushed;
+});
 
 Deno.test("over a link that takes seconds for a frame nobody takes the other for dead", strict, async () => {
   await using server = await startServer({ limits: { idleSeconds: 1.2, takeoverSeconds: 1.2 } });
