@@ -1,13 +1,14 @@
 import { CoverError } from "../crypto/errors.ts";
 import type { Filesystem } from "../fs/filesystem.ts";
-import { Nodes } from "./libfuse_nodes.ts";
+import type { Ino } from "../fs/types.ts";
+import { Nodes, ROOT_NODE } from "./libfuse_nodes.ts";
 import { operations } from "./libfuse_operations.ts";
 import { Receiver, REQUEST_BYTES } from "./libfuse_receive.ts";
 import { Replies } from "./libfuse_requests.ts";
 import { Session } from "./libfuse_session.ts";
 import { ARGS } from "./libfuse_structs.ts";
 import { type Libfuse, openLibfuse } from "./libfuse_symbols.ts";
-import type { Mounted, MountEnd, MountOptions } from "./mount.ts";
+import type { Mounted, MountEnd, MountOptions, StateBefore } from "./mount.ts";
 import { checkMachine, checkMountpoint, findFusermount, mountArgument } from "./mountpoint.ts";
 
 const MNT_DETACH = 2;
@@ -45,6 +46,9 @@ function newSession(
   return session;
 }
 
+/** How long the kernel may trust names and attributes that another writer changes, in seconds. */
+const READER_TIMEOUT = 1;
+
 /** Mounts by libfuse3's low-level API; see `mount` in `mod.ts`. */
 export async function mountLibfuse(
   filesystem: Filesystem,
@@ -57,7 +61,7 @@ export async function mountLibfuse(
   const path = await checkMountpoint(mountpoint, { nonempty: options.extra?.includes("nonempty") ?? false });
   await checkMachine(options);
   const library = openLibfuse();
-  const timeout = readOnly ? 1 : 3600;
+  const timeout = readOnly ? READER_TIMEOUT : 3600;
   const settings = {
     readOnly,
     directIo: options.directIo === true,
@@ -98,7 +102,11 @@ export async function mountLibfuse(
     end();
     throw error;
   }
-  const mounted = new LibfuseMount({ library, session, nodes, mountpoint: path, done: done.finally(end) });
+  const mounted = new LibfuseMount({
+    ...{ library, session, nodes, replies },
+    mountpoint: path,
+    done: done.finally(end),
+  });
   try {
     await session.ready;
   } catch (cause) {
@@ -144,6 +152,7 @@ class LibfuseMount implements Mounted {
   readonly #library: Libfuse;
   readonly #session: Session;
   readonly #nodes: Nodes;
+  readonly #replies: Replies;
   #ended = false;
   #removeListener = () => {};
 
@@ -152,6 +161,7 @@ class LibfuseMount implements Mounted {
       library: Libfuse;
       session: Session;
       nodes: Nodes;
+      replies: Replies;
       mountpoint: string;
       done: Promise<MountEnd>;
     },
@@ -159,6 +169,7 @@ class LibfuseMount implements Mounted {
     this.#library = parts.library;
     this.#session = parts.session;
     this.#nodes = parts.nodes;
+    this.#replies = parts.replies;
     this.mountpoint = parts.mountpoint;
     this.done = parts.done.then((end) => {
       this.#ended = true;
@@ -169,6 +180,20 @@ class LibfuseMount implements Mounted {
 
   get activity(): { requests: number; open: number } {
     return { requests: this.#session.requests, open: this.#nodes.opened };
+  }
+
+  async replaced(before?: StateBefore): Promise<void> {
+    if (this.#ended) return;
+    const known = new Map(this.#nodes.known()), entries: [number, Uint8Array][] = [];
+    if (before) {
+      this.#replies.trust({ entryTimeout: READER_TIMEOUT, attrTimeout: READER_TIMEOUT });
+      for (const [directory, node] of known) {
+        for (const { name, ino } of before.names(directory)) if (known.has(ino)) entries.push([node, name]);
+      }
+      for (const name of this.#nodes.takeAbsent()) entries.push([ROOT_NODE, name]);
+    }
+    this.#nodes.reconcile(before?.lost);
+    await this.#session.forget({ entries, nodes: [...known.values()] });
   }
 
   endWith(signal: AbortSignal | undefined): void {

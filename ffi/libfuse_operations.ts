@@ -211,15 +211,16 @@ export function operations(context: OperationsContext): Partial<Record<Operation
   }
 
   async function fsync(request: Request, node: bigint, dataOnly: number): Promise<void> {
-    await fs.fsync(nodes.ino(node), { dataOnly: dataOnly !== 0 });
+    await fs.fsync(nodes.written(node), { dataOnly: dataOnly !== 0 });
     replies.success(request);
   }
 
   return {
     lookup: operation([NODE, ADDRESS], (request, parent, name) => {
-      const ino = fs.lookup(nodes.ino(parent), receiver.string(name));
-      if (ino === undefined) replies.noEntry(request);
-      else replies.entry(request, ino);
+      const directory = nodes.ino(parent), bytes = receiver.string(name), ino = fs.lookup(directory, bytes);
+      if (ino === undefined) {
+        replies.noEntry(request, { remembered: directory !== ROOT || nodes.absent(bytes) });
+      } else replies.entry(request, ino);
     }),
 
     forget: operation([NODE, "u64"], (request, node, count) => {
@@ -365,7 +366,7 @@ export function operations(context: OperationsContext): Partial<Record<Operation
     }),
 
     flush: operation([NODE, POINTER], (request, node) => {
-      fs.closed(nodes.ino(node));
+      fs.closed(nodes.written(node));
       replies.success(request);
     }),
 

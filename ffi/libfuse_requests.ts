@@ -75,7 +75,7 @@ export class Replies {
   readonly #fuse: Libfuse["fuse"];
   readonly #filesystem: Filesystem;
   readonly #nodes: Nodes;
-  readonly #settings: ReplySettings;
+  #settings: ReplySettings;
   readonly #statLayout = STAT[Deno.build.arch];
   readonly #entryLayout = entryParamLayout(this.#statLayout);
   readonly #stat = new Uint8Array(this.#statLayout.size);
@@ -96,8 +96,14 @@ export class Replies {
     this.#infoLayout = FILE_INFO[library.abi];
     this.#info = new Uint8Array(this.#infoLayout.size);
     this.#infoView = new DataView(this.#info.buffer);
-    this.#entryView.setFloat64(this.#entryLayout.attr_timeout, options.settings.attrTimeout, true);
-    this.#entryView.setFloat64(this.#entryLayout.entry_timeout, options.settings.entryTimeout, true);
+    this.trust(options.settings);
+  }
+
+  /** From now on the kernel may trust what it is told for so long. */
+  trust(timeouts: Pick<ReplySettings, "entryTimeout" | "attrTimeout">): void {
+    this.#settings = { ...this.#settings, ...timeouts };
+    this.#entryView.setFloat64(this.#entryLayout.attr_timeout, timeouts.attrTimeout, true);
+    this.#entryView.setFloat64(this.#entryLayout.entry_timeout, timeouts.entryTimeout, true);
   }
 
   /** User and group of who asks. */
@@ -133,8 +139,8 @@ export class Replies {
   }
 
   /** Answers that there is no such name, in a way that the kernel remembers. */
-  noEntry(request: Request): void {
-    if (this.#settings.entryTimeout === 0) return this.error(request, 2);
+  noEntry(request: Request, options: { remembered: boolean }): void {
+    if (this.#settings.entryTimeout === 0 || !options.remembered) return this.error(request, 2);
     setU64(this.#entryView, this.#entryLayout.ino, 0);
     this.#fuse.fuse_reply_entry(request.take(), this.#entry);
   }

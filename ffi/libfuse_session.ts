@@ -255,6 +255,30 @@ export class Session {
   }
 
   /**
+   * Has the kernel forget what it knows of these entries, of what lies below those that are directories, and of the
+   * contents and attributes of these nodes.
+   */
+  async forget(
+    what: { entries: readonly [node: number, name: Uint8Array][]; nodes: readonly number[] },
+  ): Promise<void> {
+    const { library: { fuse } } = this.#parts;
+    this.#unanswered++; // the session stays until this is done
+    try {
+      for (const [node, name] of what.entries) {
+        if (this.#stopping) return;
+        const bytes = Uint8Array.from([...name, 0]);
+        await fuse.fuse_lowlevel_notify_inval_entry(this.#pointer, BigInt(node), bytes, BigInt(name.length));
+      }
+      for (const node of what.nodes) {
+        if (this.#stopping) return;
+        await fuse.notify_inval_pages(this.#pointer, BigInt(node), 0n, 0n);
+      }
+    } finally {
+      if (--this.#unanswered === 0) this.#drained?.();
+    }
+  }
+
+  /**
    * Ends {@linkcode run} soon, though the filesystem is still in use.
    *
    * @param options `detached`: it is no longer in the tree, so that there is nothing to unmount in the end

@@ -162,6 +162,28 @@ const LIBFUSE = {
     ],
     result: "i32",
   },
+  // These two take locks that the kernel may hold while it waits for an answer: another thread calls them.
+  notify_inval_pages: {
+    name: "fuse_lowlevel_notify_inval_inode",
+    parameters: [
+      "pointer", // struct fuse_session *se
+      "u64", // fuse_ino_t ino
+      "i64", // off_t off
+      "i64", // off_t len, 0: to the end
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  fuse_lowlevel_notify_inval_entry: {
+    parameters: [
+      "pointer", // struct fuse_session *se
+      "u64", // fuse_ino_t parent
+      "buffer", // const char *name
+      "usize", // size_t namelen
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
   fuse_add_direntry: {
     parameters: [
       "pointer", // fuse_req_t req

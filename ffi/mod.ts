@@ -6,7 +6,7 @@ import { mountLibfuse } from "./libfuse.ts";
 import type { Mounted, MountOptions } from "./mount.ts";
 
 export { isMountOption } from "./mountpoint.ts";
-export type { Mounted, MountEnd, MountOptions } from "./mount.ts";
+export type { Mounted, MountEnd, MountOptions, StateBefore } from "./mount.ts";
 
 /**
  * Mounts `filesystem` at the directory `mountpoint` and answers requests until it is unmounted. The program that

@@ -1,4 +1,5 @@
 /** What a mount is, whatever carries it: the types behind the door in `mod.ts`. */
+import type { Ino } from "../fs/types.ts";
 
 /** How to mount. */
 export interface MountOptions {
@@ -28,6 +29,14 @@ export interface MountOptions {
   readonly signal?: AbortSignal;
 }
 
+/** What a filesystem showed before another writer took over. */
+export interface StateBefore {
+  /** The entries of a directory. */
+  readonly names: (directory: Ino) => Iterable<{ readonly name: Uint8Array; readonly ino: Ino }>;
+  /** Files with data that is lost: where they are gone, `fsync` and `close` of who has them open say so (EIO). */
+  readonly lost: ReadonlySet<Ino>;
+}
+
 /** Why a mount ended. */
 export interface MountEnd {
   /**
@@ -43,6 +52,14 @@ export interface Mounted extends AsyncDisposable {
   readonly mountpoint: string;
   /** What is going on: how many requests came so far, and how many files and directories are open. */
   readonly activity: { readonly requests: number; readonly open: number };
+  /**
+   * Call when the filesystem shows another state than before: the kernel forgets contents and attributes, and open
+   * files that are no longer there are stale.
+   *
+   * @param before where another writer has taken over: the kernel forgets names too, and what it is told from now on it
+   * trusts for a second only
+   */
+  replaced(before?: StateBefore): Promise<void>;
   /**
    * Resolves when the last request is answered and nothing calls the filesystem any more. Never rejects.
    * The order at the end is: unmount, `done`, then the caller's `filesystem.sync()`, then closing the store; a

@@ -37,6 +37,8 @@ export class Committer {
   #checkpoint: Promise<void> | undefined;
   #gate: { closed: Promise<void>; open: () => void } | undefined;
   #failure: unknown;
+  /** A commit has failed: what it should have held is lost. */
+  #lost = false;
   #ended = false;
   /** Files with new data in the commit that is being made. */
   #underway: readonly Ino[] = [];
@@ -64,6 +66,13 @@ export class Committer {
   lost(ino: Ino): boolean {
     if (this.#failure === undefined) return false;
     return this.#dirty.file(ino) !== undefined || this.#log.files.has(ino) || this.#underway.includes(ino);
+  }
+
+  /** Files with data that is not durable yet. */
+  get unwritten(): Set<Ino> {
+    const files = new Set([...this.#log.files, ...this.#underway]);
+    for (const { ino } of this.#dirty.files()) files.add(ino);
+    return files;
   }
 
   /** Data could not be written: nothing is committed any more, and the next fsync or close says so. */
@@ -146,6 +155,7 @@ export class Committer {
         batch.resolve();
       } catch (error) {
         this.#failure ??= error;
+        this.#lost = true;
         batch.reject(error);
         const late = this.#next as Batch | undefined;
         this.#next = undefined;
@@ -224,6 +234,8 @@ export class Committer {
     this.#timer = undefined;
     await this.#checkpoint?.catch(() => {});
     await this.#running;
+    // What has ended without a change that waited is nobody's loss.
+    if (this.#failure !== undefined && !this.#lost && this.#log.empty && this.#dirty.pages === 0) return;
     try {
       await this.commit({ all: true });
     } finally {

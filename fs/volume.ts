@@ -4,7 +4,7 @@ import { BLOCK } from "../crypto/sealer.ts";
 import { now } from "./clock.ts";
 import { compact, type Compacted } from "./compact.ts";
 import type { Container } from "./container.ts";
-import { FsError } from "./errors.ts";
+import { Fenced, FsError } from "./errors.ts";
 import { FileData } from "./file_data.ts";
 import {
   type AttributeChanges,
@@ -23,6 +23,7 @@ import type { Tables } from "./layout/tables.ts";
 import type { DurablePoint } from "./loading.ts";
 import type { MoveOptions } from "./mover.ts";
 import { rekey, type Rekeyed } from "./rekey.ts";
+import { isSameFile, openSuccessor } from "./succession.ts";
 import {
   type CommitNumber,
   type FileOffset,
@@ -57,17 +58,23 @@ export interface VolumeOptions {
 
 /** A filesystem in a container. */
 export class Volume implements Filesystem, AsyncDisposable {
-  readonly container: Container;
-  readonly readOnly: boolean;
-  readonly #state: VolumeState;
-  readonly #data: FileData;
+  #container: Container;
+  #state: VolumeState;
+  #data: FileData;
+  /** Of a writer that was replaced: the state as it was, and the files with data that is lost. */
+  #replaced: { readonly state: VolumeState; readonly lost: ReadonlySet<Ino> } | undefined;
+  #following: Promise<boolean> | undefined;
   readonly #references = new Map<Ino, number>();
   /** Blocks are being moved: work that the end of the session ends. */
   #moving: Promise<unknown> | undefined;
+  /**
+   * Called when another writer has taken over, with what was shown until then and the files in it whose data is lost.
+   * What is shown now is what was committed: inodes may be missing or be other files, and nothing can be changed.
+   */
+  onReplaced: ((before: Tables, lost: ReadonlySet<Ino>) => void) | undefined;
 
   constructor(container: Container, options: VolumeOptions = {}) {
-    this.container = container;
-    this.readOnly = container.readOnly;
+    this.#container = container;
     this.#state = new VolumeState(container, {
       dirtyBytes: options.dirtyBytes ?? DIRTY_BYTES,
       relatime: options.atime !== "noatime",
@@ -78,7 +85,21 @@ export class Volume implements Filesystem, AsyncDisposable {
       const point = container.durable;
       if (point) options.onDurable?.(point);
     };
-    if (!this.readOnly) this.#removeOrphans();
+    if (this.readOnly) return;
+    this.#removeOrphans();
+    void container.store.fenced?.then((reason) => {
+      this.#state.committer.fail(reason);
+      return this.refresh();
+    }).catch(() => {}); // it is tried again with each refresh
+  }
+
+  /** The container; after another writer has taken over, one that reads what that one commits. */
+  get container(): Container {
+    return this.#container;
+  }
+
+  get readOnly(): boolean {
+    return this.#container.readOnly;
   }
 
   get #tables(): Tables {
@@ -459,16 +480,21 @@ export class Volume implements Filesystem, AsyncDisposable {
   }
 
   closed(ino: Ino): void {
-    this.#data.closed(ino);
+    if (!this.#replaced?.lost.has(ino)) return this.#data.closed(ino);
+    throw new FsError("EIO", "Data could not be written", { cause: this.#replaced.state.committer.failure });
   }
 
   async fsync(ino: Ino, _options?: { dataOnly?: boolean }): Promise<void> {
-    if (this.readOnly) return;
-    await this.#state.commit({ ino });
+    await this.#writing?.commit({ ino });
+  }
+
+  /** What is asked for durability: undefined of a reader, after another writer has taken over what tells of the loss. */
+  get #writing(): VolumeState | undefined {
+    return this.#replaced?.state ?? (this.readOnly ? undefined : this.#state);
   }
 
   async sync(): Promise<CommitNumber> {
-    if (!this.readOnly) await this.#state.commit({ all: true });
+    await this.#writing?.commit({ all: true });
     return this.container.last;
   }
 
@@ -580,9 +606,26 @@ export class Volume implements Filesystem, AsyncDisposable {
     this.#inside = { size, used };
   }
 
-  /** Readers: goes on to the newest commit. */
+  /** Readers, and writers that were replaced: goes on to the newest commit. @returns true if anything changed */
   async refresh(): Promise<boolean> {
-    return await this.container.refresh();
+    if (this.readOnly) return await this.container.refresh();
+    if (this.#state.ended || !(this.#state.committer.failure instanceof Fenced)) return false;
+    return await (this.#following ??= this.#follow().finally(() => this.#following = undefined));
+  }
+
+  /** Becomes a reader of what the writer commits that has taken over. */
+  async #follow(): Promise<boolean> {
+    const state = this.#state, container = await openSuccessor(this.#container);
+    if (state.ended) return false;
+    const lost = state.committer.unwritten;
+    const kept = [...lost].filter((ino) => isSameFile(ino, state.tables, container.tables));
+    this.#replaced = { state, lost: new Set(kept) };
+    this.#container = container;
+    this.#state = new VolumeState(container, { dirtyBytes: 0, relatime: false });
+    this.#data = new FileData(this.#state);
+    this.onReplaced?.(state.tables, lost);
+    await this.refreshSpace();
+    return true;
   }
 
   /**
@@ -593,21 +636,19 @@ export class Volume implements Filesystem, AsyncDisposable {
    */
   async end(): Promise<void> {
     if (this.#state.ended) return;
-    if (this.readOnly) {
-      this.#state.ended = true;
-      return;
-    }
-    this.#state.ending = true;
+    const writing = this.#writing;
+    if (writing) writing.ending = true;
     try {
       await this.#moving;
       for (const ino of [...this.#references.keys()]) this.drop(ino, Infinity);
-      await this.#state.committer.end();
+      await writing?.committer.end();
     } catch (cause) {
       throw new CoverError("data-lost", "Cannot commit: data that was not flushed is lost", { cause });
     } finally {
       this.#state.ended = true;
+      if (writing) writing.ended = true;
     }
-    await this.container.end();
+    await writing?.container.end();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

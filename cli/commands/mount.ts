@@ -168,6 +168,9 @@ class Mounting {
   #early: string[] = [];
   #noted = false;
   #trouble = "";
+  #mounted: Mounted | undefined;
+  /** Another writer has taken over. */
+  #replaced = false;
 
   constructor(mountpoint: string, options: MountingOptions) {
     this.#mountpoint = mountpoint;
@@ -219,6 +222,14 @@ class Mounting {
               (cause instanceof Error && !message.includes(cause.message) ? `: ${cause.message}` : ""),
           ),
       });
+      this.#mounted = mounted;
+      volume.onReplaced = ({ dentries }, lost) => {
+        this.#replaced = true;
+        this.log(
+          "Another writer has taken the container over: it is shown as that one commits it, and read-only",
+        );
+        void mounted.replaced({ names: (directory) => dentries.list(directory), lost });
+      };
       const writes = volume.readOnly ? undefined : name;
       await noteMount({ pid: Deno.pid, mountpoint: this.#mountpoint, writes });
       this.#noted = true;
@@ -264,7 +275,9 @@ class Mounting {
 
   async #keepUp(volume: Volume): Promise<void> {
     try {
-      if (!volume.readOnly || await volume.refresh()) await volume.refreshSpace();
+      const writes = !volume.readOnly, changed = await volume.refresh();
+      if (writes || changed) await volume.refreshSpace();
+      if (changed && this.#replaced) await this.#mounted?.replaced();
       this.#trouble = "";
     } catch (error) {
       const trouble = messageOf(error);

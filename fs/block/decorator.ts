@@ -1,3 +1,4 @@
+import type { Fenced } from "../errors.ts";
 import type { Position } from "../types.ts";
 import type { BlockStore, HeaderRegion, StoreSpace, StoreTraits } from "./store.ts";
 
@@ -59,6 +60,10 @@ export class StoreDecorator implements BlockStore {
 
   writeHeader(region: HeaderRegion, copy: 0 | 1, bytes: Uint8Array): Promise<void> | void {
     return this.base.writeHeader(region, copy, bytes);
+  }
+
+  get fenced(): Promise<Fenced> | undefined {
+    return this.base.fenced;
   }
 
   refresh(): Promise<boolean> {

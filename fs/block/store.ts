@@ -1,3 +1,4 @@
+import type { Fenced } from "../errors.ts";
 import type { Position } from "../types.ts";
 
 /** What a store can do; the code above asks these, never which store it is. */
@@ -76,6 +77,8 @@ export interface BlockStore extends AsyncDisposable {
   writeHeader(region: HeaderRegion, copy: 0 | 1, bytes: Uint8Array): Promise<void> | void;
   /** Readers: advance to the newest durable state; true if something may have changed. */
   refresh(): Promise<boolean>;
+  /** Where another writer may take over: resolves when one has. */
+  readonly fenced?: Promise<Fenced> | undefined;
   /** Gives everything back; does not flush. May be called twice. */
   close(): Promise<void>;
 }

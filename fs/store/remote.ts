@@ -97,6 +97,7 @@ export class RemoteStore implements BlockStore {
   /** This store itself ends its connection, which is nothing to tell a person. */
   #cutting = false;
   #outage: AwakeTimer | undefined;
+  readonly #fenced = Promise.withResolvers<Fenced>();
   #pressed: { resolve: () => void; reject: (error: unknown) => void }[] = [];
 
   /** Use {@linkcode openRemoteStore}. */
@@ -207,6 +208,10 @@ export class RemoteStore implements BlockStore {
       free: disk === NO_QUOTA && quota === NO_QUOTA ? Infinity : free,
       quota: quota === NO_QUOTA ? Infinity : quota,
     };
+  }
+
+  get fenced(): Promise<Fenced> {
+    return this.#fenced.promise;
   }
 
   async refresh(): Promise<boolean> {
@@ -443,6 +448,7 @@ export class RemoteStore implements BlockStore {
   #fail(failure: CoverError): void {
     if (this.#failure !== undefined || !this.#writing) return;
     this.#failure = failure;
+    if (failure instanceof Fenced) this.#fenced.resolve(failure);
     // The caller may use its buffers again once it was told, so nothing of them may leave any more.
     if (this.#writer !== undefined && this.#inFlight.requests > 0) {
       this.#cutting = !this.#writer.isEnded;

@@ -1,6 +1,6 @@
 /** What a person sees of a mount when the network, the server or the machine itself is away for a while. */
 import assert from "node:assert/strict";
-import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, writeFile } from "node:fs/promises";
 import { hookedRoot, HOST, Relay, startServer } from "../net/servers.ts";
 import { Stranger } from "../net/stranger.ts";
 import { MountProcess } from "./processes.ts";
@@ -250,6 +250,67 @@ Deno.test(
     assert.match(ended.error, /Another writer has taken the container over/);
     await clean(place, link);
     assert.equal((await place.run(["ls", "-c", link])).out, "synced\ntheirs\n");
+  },
+);
+
+Deno.test(
+  "a writer that was replaced shows what the new one commits, and nothing of its own that was not committed",
+  mounting,
+  async () => {
+    await using net = await served();
+    const { place, relay, relayed, at, link } = net;
+    const put = async (content: string, to: string) => {
+      await writeFile(place.path("theirs"), content);
+      const done = await place.run(["put", "--takeover", "-c", link, "theirs", to]);
+      assert.equal(done.code, 0, done.error);
+    };
+    await using mount = await MountProcess.start(place, {
+      container: relayed,
+      at,
+      args: ["--commit-interval", "1h"],
+    });
+    const path = (name: string) => `${mount.path}/${name}`,
+      text = (name: string) => readFile(path(name), "utf8");
+    await mkdir(path("folder"));
+    await writeSynced(path("folder/file"), "committed");
+    await writeSynced(path("synced"), "committed");
+    using synced = await Deno.open(path("synced"), { read: true, write: true });
+    await synced.write(new TextEncoder().encode("discarded"));
+    assert.equal(await text("synced"), "discarded", "here it is known");
+    using lost = await Deno.open(path("lost"), { read: true, write: true, create: true });
+    await lost.write(new TextEncoder().encode("discarded"));
+    await mkdir(path("lost folder"));
+    await rename(path("folder/file"), path("folder/moved"));
+    for (const name of ["theirs", "folder/theirs"]) await assert.rejects(text(name), isCode("ENOENT"));
+
+    relay.down = true;
+    relay.cut();
+    await put("first", "/theirs"); // takes the inode id of what is lost here
+    relay.down = false;
+    await until("read-only", () => /taken the container over: it is shown/.test(mount.program.said));
+    await until("seen", async () => (await readdir(mount.path)).includes("theirs"));
+    assert.deepEqual(await readdir(mount.path), ["folder", "synced", "theirs"]);
+    assert.deepEqual(await readdir(path("folder")), ["file"]);
+    assert.deepEqual([await text("synced"), await text("theirs")], ["committed", "first"]);
+    await assert.rejects(text("folder/moved"), isCode("ENOENT"));
+    await assert.rejects(lost.read(new Uint8Array(9)), /os error 116/);
+    await assert.rejects(lost.sync(), isCode("EIO"));
+    await assert.rejects(synced.sync(), isCode("EIO"));
+    const seen = new Uint8Array(9);
+    await synced.seek(0, Deno.SeekMode.Start);
+    await synced.read(seen);
+    assert.equal(new TextDecoder().decode(seen), "committed");
+    await assert.rejects(synced.write(seen), isCode("EROFS"));
+    await assert.rejects(mkdir(path("other")), isCode("EROFS"));
+
+    await put("second", "/theirs"); // and what comes later is seen, too
+    await put("first", "/folder/theirs");
+    await until("followed", async () => await text("theirs") === "second");
+    await until("followed further", async () => (await readdir(path("folder"))).length === 2);
+    lost.close();
+    synced.close();
+    assert.equal(await mount.unmount(), 27, mount.program.said);
+    await clean(place, link);
   },
 );
 
