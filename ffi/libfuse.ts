@@ -1,6 +1,5 @@
 import { CoverError } from "../crypto/errors.ts";
 import type { Filesystem } from "../fs/filesystem.ts";
-import type { Ino } from "../fs/types.ts";
 import { Nodes, ROOT_NODE } from "./libfuse_nodes.ts";
 import { operations } from "./libfuse_operations.ts";
 import { Receiver, REQUEST_BYTES } from "./libfuse_receive.ts";
