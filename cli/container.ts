@@ -365,6 +365,7 @@ export async function remoteOptions(
     container: name,
     waitSeconds: access.timeout,
     outageSeconds: access.outage,
+    pingSeconds: access.keepAlive,
     onConnection: (state, reason) =>
       (access.log ?? logToTerminal)(`connection to ${host} ${state}${reason ? `: ${reason.message}` : ""}`),
   };

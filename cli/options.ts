@@ -14,6 +14,8 @@ export interface Access extends PassphraseSource {
   readonly cacheSize?: number | undefined;
   /** How long a read may wait for a server, in seconds. */
   readonly timeout?: number | undefined;
+  /** How often a server is asked for a sign of life, in seconds. */
+  readonly keepAlive?: number | undefined;
   /** How long a server may be away with writes outstanding, in seconds. */
   readonly outage?: number | undefined;
   /** Where what there is to say meanwhile goes; default, to standard error. */
@@ -76,6 +78,13 @@ export function duration(text: string): number {
     0,
   );
   if (seconds > DURATION_MAX) throw new InvalidArgumentError("It is longer than 24 days.");
+  return seconds;
+}
+
+/** Reads how often a server is asked for a sign of life, into seconds. */
+export function keepAlive(text: string): number {
+  const seconds = duration(text);
+  if (seconds < 0.1) throw new InvalidArgumentError("It is shorter than 100ms.");
   return seconds;
 }
 

@@ -5,7 +5,8 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 . tests/setup.sh
 setup_packages fusermount3:fuse3 /usr/include/fuse3/fuse_lowlevel.h:libfuse3-dev gcc:gcc git:git rsync:rsync \
-  sqlite3:sqlite3 python3:python3 strace:strace unshare:util-linux setpriv:util-linux make:make setfattr:attr vim:vim
+  sqlite3:sqlite3 python3:python3 strace:strace unshare:util-linux setpriv:util-linux make:make setfattr:attr vim:vim \
+  ip:iproute2
 
 failed=0
 static() {

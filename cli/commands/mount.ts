@@ -17,7 +17,7 @@ import { type Log, type LogOptions, logToTerminal, openLog } from "../log.ts";
 import { applyList, splitList } from "../mount_options.ts";
 import { MountControl } from "../mount_control.ts";
 import { keepLog, mountpointPath, noteMount, refuseBelow } from "../mounts.ts";
-import { byteSize, duration, octalMask, ownerId, writingCommand } from "../options.ts";
+import { byteSize, duration, keepAlive, octalMask, ownerId, writingCommand } from "../options.ts";
 import { readPassphrase, withEnvironment } from "../passphrase.ts";
 import { notifyService } from "../service.ts";
 import { stateFolder } from "../state.ts";
@@ -72,6 +72,11 @@ export const mountCommand = () =>
       "--outage <TIME>",
       "how long the server may be away before what was written is given up; default 5m",
       duration,
+    )
+    .option(
+      "--keep-alive <TIME>",
+      "how often a silent server is asked whether it is there, gone after three times; default 10s",
+      keepAlive,
     )
     .option("--noatime", "never move access times")
     .option("--log-file <FILE>", "append what there is to say to FILE")
@@ -144,6 +149,7 @@ const WRITTEN: Readonly<Record<string, (value: never) => string>> = {
   commitInterval: (seconds: number) => `${seconds}s`,
   timeout: (seconds: number) => `${seconds}s`,
   outage: (seconds: number) => `${seconds}s`,
+  keepAlive: (seconds: number) => `${seconds}s`,
 };
 
 function childArguments(command: CommandUnknownOpts): string[] {

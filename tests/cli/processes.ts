@@ -133,10 +133,12 @@ export class MountProcess implements AsyncDisposable {
     readonly container: string;
     readonly at: string;
     readonly args?: readonly string[];
+    /** What runs it, as `nsenter`. */
+    readonly under?: readonly string[];
   }): Promise<MountProcess> {
-    const { container, at, args = [] } = options;
+    const { container, at, args = [], under = [] } = options;
     const { dev } = await stat(at);
-    const program = new Program(place.start(["mount", "--foreground", ...args, container, at]));
+    const program = new Program(place.start(["mount", "--foreground", ...args, container, at], { under }));
     const mount = new MountProcess(program, at);
     try {
       await program.until(async () => (await stat(at)).dev !== dev ? true : undefined);
