@@ -4,8 +4,9 @@ import * as fs from "node:fs";
 import { join } from "node:path";
 import { CoverError } from "../../crypto/errors.ts";
 import { Broken, FsError } from "../../fs/errors.ts";
-import { type FileStoreOptions, openFileStore } from "../../fs/store/file.ts";
+import { openFileStore } from "../../fs/store/file.ts";
 import { RamStore } from "../../fs/store/ram.ts";
+import { STORE_BEDS } from "./beds.ts";
 import { sealedBlocks, storeSuite } from "./conformance.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
@@ -18,14 +19,7 @@ function temporaryFolder(): AsyncDisposable & { path: string } {
 
 const maxBytes = (blocks: number) => BLOCK0 + blocks * SEALED;
 
-storeSuite("file", ({ quota }) => {
-  const folder = temporaryFolder();
-  const options: FileStoreOptions = quota === undefined ? {} : { maxBytes: maxBytes(quota) };
-  return Promise.resolve({
-    open: (mode) => openFileStore(join(folder.path, "container"), mode, options),
-    [Symbol.asyncDispose]: () => folder[Symbol.asyncDispose](),
-  });
-}, { persistent: true });
+storeSuite("file", STORE_BEDS.file, { persistent: true });
 
 function isCover(kind: string, message = /./): (error: unknown) => boolean {
   return (error) => {

@@ -2,14 +2,12 @@ import assert from "node:assert/strict";
 import { blockOffset, BLOCKS_AT, blocksIn, HEADER_AT } from "../../fs/block/byte_layout.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import * as served from "../../net/backing.ts";
+import { STORE_BEDS } from "./beds.ts";
 import { sealedBlocks, storeSuite } from "./conformance.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
 
-storeSuite("RAM", ({ quota }) => {
-  const store = new RamStore(quota === undefined ? {} : { quota });
-  return Promise.resolve({ open: () => Promise.resolve(store), [Symbol.asyncDispose]: () => store.close() });
-}, { persistent: false });
+storeSuite("RAM", STORE_BEDS.RAM, { persistent: false });
 
 Deno.test("a store in RAM becomes a file's bytes and comes back", strict, async () => {
   const store = new RamStore();
