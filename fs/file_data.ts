@@ -213,8 +213,14 @@ export class FileData {
     const lastWhole = inside === size
       ? Math.ceil(inside / BLOCK) * BLOCK
       : Math.floor(inside / BLOCK) * BLOCK;
-    const part = async (from: FileOffset, to: FileOffset) => {
-      const number = Math.floor(from / BLOCK);
+    // Whole pages go at once, by the size that was looked at: what is appended while the parts wait stays.
+    if (lastWhole > firstWhole) {
+      dirty.drop(ino, firstWhole, lastWhole);
+      extents.cut(ino, firstWhole, lastWhole, this.#state.forget);
+      log.cut(ino, firstWhole, lastWhole);
+    }
+    const part = async (from: FileOffset, end: FileOffset) => {
+      const number = Math.floor(from / BLOCK), to = Math.min(end, inodes.size[ino]!);
       if (to > from && (dirty.file(ino)?.pages.has(number) || extents.maps(ino, number * BLOCK))) {
         await this.write(ino, from, new Uint8Array(to - from));
       }
@@ -223,13 +229,6 @@ export class FileData {
       await part(offset, Math.min(firstWhole, inside));
       if (lastWhole < inside && lastWhole >= firstWhole) await part(lastWhole, inside);
       this.#state.live(ino);
-      // Meanwhile the last block may have got bytes that are not of the range.
-      if (inodes.size[ino]! > size) return await this.#zero(ino, offset, end, keep);
-      if (lastWhole > firstWhole) {
-        dirty.drop(ino, firstWhole, lastWhole);
-        extents.cut(ino, firstWhole, lastWhole, this.#state.forget);
-        log.cut(ino, firstWhole, lastWhole);
-      }
     }
     if (!keep && end > inodes.size[ino]!) inodes.size[ino] = end, dirty.sizeSet(ino);
     this.#state.changed(ino, true);

@@ -6,7 +6,7 @@ import { Container } from "../../fs/container.ts";
 import type { ContainerKeys } from "../../fs/loading.ts";
 import { FsError } from "../../fs/errors.ts";
 import type { Filesystem } from "../../fs/filesystem.ts";
-import { type Ino, ROOT, S_IFDIR, S_IFMT, S_IFREG } from "../../fs/types.ts";
+import { type Ino, ROOT, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "../../fs/types.ts";
 import { Volume, type VolumeOptions } from "../../fs/volume.ts";
 
 export const SUITES = ["aes-256-cbc-hmac-sha256", "aes-256-gcm"] as const;
@@ -100,4 +100,45 @@ export function inoOf(filesystem: Filesystem, path: string): Ino {
     at = next;
   }
   return at;
+}
+
+/** All that a user can see of a tree: a picture that is equal exactly when the trees are. */
+export async function picture(filesystem: Filesystem): Promise<unknown[]> {
+  const first = new Map<number, string>();
+  return await Promise.all(
+    walk(filesystem).map(async ({ path, ino }) => {
+      const { mode, nlink, uid, gid, size } = filesystem.attributes(ino), type = mode & S_IFMT;
+      if (!first.has(ino)) first.set(ino, path);
+      const content = type === S_IFLNK ? filesystem.readlink(ino) : type === S_IFREG
+        ? new Uint8Array(
+          await crypto.subtle.digest(
+            "SHA-256",
+            (await filesystem.read(ino, 0, size)) as Uint8Array<ArrayBuffer>,
+          ),
+        )
+        : new Uint8Array(0);
+      const attributes = filesystem.listXattr(ino).map((one) => [one, filesystem.getXattr(ino, one)].join());
+      return {
+        path,
+        same: first.get(ino),
+        mode,
+        nlink,
+        uid,
+        gid,
+        size,
+        content: content.join(),
+        attributes: attributes.sort(),
+      };
+    }),
+  );
+}
+
+/** All of a file's content. */
+export async function content(on: Filesystem, ino: Ino): Promise<Uint8Array> {
+  return await on.read(ino, 0, on.attributes(ino).size);
+}
+
+/** Tells whether an error is the `FsError` of that code, for `assert.throws`. */
+export function fails(code: FsError["code"]) {
+  return (error: unknown) => error instanceof FsError && error.code === code;
 }
