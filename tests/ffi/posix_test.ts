@@ -2,11 +2,11 @@ import assert from "node:assert/strict";
 import type { MountOptions } from "../../ffi/mod.ts";
 import type { Filesystem } from "../../fs/filesystem.ts";
 import { checkContainer } from "../../fs/fsck.ts";
-import { RamStore } from "../../fs/store/ram.ts";
 import { makeContainer, openVolume, testKeys } from "../fs/fixture.ts";
 import { delayed } from "../model/delayed_filesystem.ts";
 import { MemoryFilesystem } from "../model/memory_filesystem.ts";
 import { checksFor, runCheck } from "../mounted/posix_checks.ts";
+import { STORE_BEDS } from "../store/beds.ts";
 import { strict, testMount } from "./mounts.ts";
 
 /** How many checks run at a time: they come from different processes, as requests do in life. */
@@ -67,15 +67,25 @@ Deno.test(
 );
 
 for (
-  const [suite, writebackCache] of [["aes-256-cbc-hmac-sha256", false], ["aes-256-gcm", true]] as const
+  const [kind, suite, writebackCache] of [
+    ["RAM", "aes-256-cbc-hmac-sha256", false],
+    ["file", "aes-256-gcm", true],
+    ["server", "aes-256-cbc-hmac-sha256", true],
+    ["server", "aes-256-gcm", false],
+  ] as const
 ) {
-  const cache = writebackCache ? "with" : "without";
-  Deno.test(`a mounted container does so (${suite}, ${cache} write-back cache)`, strict, async () => {
-    const store = new RamStore();
-    await makeContainer(store, suite);
-    const volume = await openVolume(store, "write", { suite });
-    await checkAll(volume, { writebackCache }, { holes: !writebackCache });
-    await volume.end();
+  const how = `${kind}, ${suite}, ${writebackCache ? "with" : "without"} write-back cache`;
+  Deno.test(`a mounted container does so (${how})`, strict, async () => {
+    await using bed = await STORE_BEDS[kind]({});
+    const empty = await bed.open("create");
+    await makeContainer(empty, suite);
+    await empty.close();
+    {
+      await using volume = await openVolume(await bed.open("write"), "write", { suite });
+      await checkAll(volume, { writebackCache }, { holes: !writebackCache });
+      await volume.end();
+    }
+    await using store = await bed.open("read");
     const { findings, files } = await checkContainer(store, await testKeys(suite), { scrub: true });
     assert.deepEqual(findings, []);
     assert.equal(files, 1, "inodes are left behind");
