@@ -2,17 +2,19 @@
  * Runs known test programs of filesystems on a mounted container and prints what passed: pjdfstest, fsx, fsstress and
  * fio, from a folder outside the repository (`docs/posix.md` says how to fill it). As root, because users come into it.
  *
- *     deno task posix --suites DIR [--reference DIR] [--only NAME,...] [--cipher SUITE] [--seeds N] [--work DIR]
+ *     deno task posix --suites DIR [--reference DIR] [--only NAME,...] [--remote] [--cipher SUITE] [--jobs N]
+ *                     [--seeds N] [--operations N] [--work DIR]
  *
- * `--reference` is a directory of another filesystem: what fails on the container is tried there, too.
+ * `--reference` is a directory of another filesystem: what fails on the container is tried there, too. `--jobs` says
+ * how many test files and programs run side by side, each in a directory of its own.
  */
 import { createHash } from "node:crypto";
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { type Ended, MountedContainer, run as runProgram } from "../mounted/mounted_container.ts";
 
-/** How many test files or processes run at a time. */
-const AT_ONCE = 4;
+/** How many processes fsstress has. */
+const STRESSORS = 4;
 /** A test that takes longer than this has failed, in milliseconds. */
 const PATIENCE = 600_000;
 
@@ -47,13 +49,16 @@ async function exists(path: string): Promise<boolean> {
   return await Deno.stat(path).then(() => true, () => false);
 }
 
-/** A case of one command: it passes if the command ends with 0. `@` in an argument is the directory. */
-function commandCase(name: string, command: readonly string[]): Case {
+/** A case of commands that must all end with 0, one after the other. `@` in an argument is the directory. */
+function commandCase(name: string, ...commands: readonly (readonly string[])[]): Case {
   return {
     name,
     async run(directory) {
-      const ended = await run(command.map((word) => word.replace("@", directory)), { cwd: directory });
-      return ended.code === 0 ? { passed: 1, failed: [] } : { passed: 0, failed: [name] };
+      for (const command of commands) {
+        const { code } = await run(command.map((word) => word.replace("@", directory)), { cwd: directory });
+        if (code !== 0) return { passed: 0, failed: [name] };
+      }
+      return { passed: 1, failed: [] };
     },
   };
 }
@@ -98,11 +103,11 @@ const FSX_WAYS: Readonly<Record<string, readonly string[]>> = {
   aio: ["-A", "-R", "-W"],
 };
 
-async function fsx(suites: string, seeds: number): Promise<Suite> {
+async function fsx(suites: string, options: { seeds: number; operations: string }): Promise<Suite> {
   const program = `${suites}/fsx`;
-  const cases = Object.entries(FSX_WAYS).flatMap(([way, options]) =>
-    Array.from({ length: seeds }, (_, i) => {
-      const command = [program, "-q", "-N", "10000", "-S", `${i + 1}`, ...options, "@/file"];
+  const cases = Object.entries(FSX_WAYS).flatMap(([way, how]) =>
+    Array.from({ length: options.seeds }, (_, i) => {
+      const command = [program, "-q", "-N", options.operations, "-S", `${i + 1}`, ...how, "@/file"];
       return commandCase(`${way}, seed ${i + 1}`, command);
     })
   );
@@ -112,13 +117,16 @@ async function fsx(suites: string, seeds: number): Promise<Suite> {
 async function fsstress(suites: string, seeds: number): Promise<Suite> {
   const program = `${suites}/fsstress`;
   const cases = Array.from({ length: seeds }, (_, i) => {
-    const load = ["-p", `${AT_ONCE}`, "-n", "2000", "-l", "1", "-s", `${i + 1}`];
+    const load = ["-p", `${STRESSORS}`, "-n", "2000", "-l", "1", "-s", `${i + 1}`];
     return commandCase(`seed ${i + 1}`, [program, ...load, "-d", "@"]);
   });
   return { name: "fsstress", cases: await exists(program) ? cases : undefined, missing: program };
 }
 
-/** Jobs that write by different ways and verify what they read back. */
+/** Empties the kernel's cache of what is written, so that the next one reads from the filesystem. */
+const DROP_CACHES = ["sh", "-c", "sync && echo 3 >/proc/sys/vm/drop_caches"];
+
+/** Jobs that write by different ways and verify what they read back; then a second process does, from the store. */
 const FIO_JOBS: Readonly<Record<string, readonly string[]>> = {
   "sequential": ["--rw=write", "--bs=128k", "--size=64m"],
   "random, direct, asynchronous": [
@@ -134,18 +142,18 @@ const FIO_JOBS: Readonly<Record<string, readonly string[]>> = {
 
 async function fio(): Promise<Suite> {
   const there = await run(["fio", "--version"]).then(({ code }) => code === 0, () => false);
-  const verify = ["--verify=crc32c", "--verify_fatal=1", "--do_verify=1", "--directory=@"];
-  const cases = Object.entries(FIO_JOBS).map(([name, job]) =>
-    commandCase(name, ["fio", "--name=job", ...verify, ...job])
-  );
+  const cases = Object.entries(FIO_JOBS).map(([name, job]) => {
+    const verify = ["fio", "--name=job", "--verify=crc32c", "--verify_fatal=1", "--directory=@", ...job];
+    return commandCase(name, [...verify, "--do_verify=1"], DROP_CACHES, [...verify, "--verify_only"]);
+  });
   return { name: "fio", cases: there ? cases : undefined, missing: "fio on the PATH" };
 }
 
-/** Runs the cases in directories of their own below `place`, some at a time. */
-async function runCases(place: string, cases: readonly Case[], keep: boolean) {
+/** Runs the cases in directories of their own below `place`, `jobs` at a time. */
+async function runCases(place: string, cases: readonly Case[], options: { jobs: number; keep?: boolean }) {
   let passed = 0;
   const failed = new Map<Case, string[]>(), next = cases.entries();
-  await Promise.all(Array.from({ length: AT_ONCE }, async () => {
+  await Promise.all(Array.from({ length: options.jobs }, async () => {
     for (const [i, one] of next) {
       const directory = `${place}/${i}`;
       await Deno.mkdir(directory, { mode: 0o755, recursive: true });
@@ -153,7 +161,7 @@ async function runCases(place: string, cases: readonly Case[], keep: boolean) {
         .catch((error) => ({ passed: 0, failed: [`${one.name}: ${error.message}`] }));
       passed += result.passed;
       if (result.failed.length > 0) failed.set(one, result.failed);
-      if (!keep) await run(["rm", "-rf", directory]);
+      if (!options.keep) await run(["rm", "-rf", directory]);
     }
   }));
   return { passed, failed };
@@ -200,30 +208,34 @@ async function main(): Promise<number> {
       reference: { type: "string" },
       only: { type: "string" },
       cipher: { type: "string", default: "aes-256-cbc-hmac-sha256" },
+      remote: { type: "boolean", default: false },
+      jobs: { type: "string", default: "4" },
       seeds: { type: "string", default: "3" },
+      operations: { type: "string", default: "10000" },
       work: { type: "string" },
     },
   });
   if (values.suites === undefined) {
-    console.error("usage: deno task posix --suites DIR [--reference DIR] [--only NAME,...] [--cipher SUITE]");
+    console.error("usage: deno task posix --suites DIR [--reference DIR] [--only NAME,...] [--remote] ...");
     return 2;
   }
   if (Deno.uid() !== 0) {
     console.error("Cannot run the suites: they need root");
     return 2;
   }
-  const folder = await Deno.realPath(values.suites), seeds = Number(values.seeds);
+  const folder = await Deno.realPath(values.suites), seeds = Number(values.seeds), jobs = Number(values.jobs);
   const only = values.only?.split(",");
   const suites = [
     await pjdfstest(folder),
-    await fsx(folder, seeds),
+    await fsx(folder, { seeds, operations: values.operations }),
     await fsstress(folder, seeds),
     await fio(),
   ]
     .filter(({ name }) => only === undefined || only.includes(name));
   const work = await Deno.makeTempDir({ prefix: "coverfs-posix-", ...(values.work && { dir: values.work }) });
   await Deno.chmod(work, 0o755);
-  const box = await MountedContainer.create(work, { cipher: values.cipher, allowOther: true });
+  const { cipher, remote } = values;
+  const box = await MountedContainer.create(work, { cipher, remote, allowOther: true });
   const results: Result[] = [];
   try {
     for (const { name, cases, missing } of suites) {
@@ -231,12 +243,15 @@ async function main(): Promise<number> {
         console.log(`${name}: missing: ${missing}`);
         continue;
       }
-      const { passed, failed } = await runCases(`${box.mountpoint}/${name}`, cases, name === "fsstress");
+      const keep = name === "fsstress", place = `${box.mountpoint}/${name}`;
+      const start = performance.now();
+      const { passed, failed } = await runCases(place, cases, { jobs, keep });
+      console.log(`${name}: ${Math.round((performance.now() - start) / 1000)} s`);
       let reference: string[] | undefined;
       if (values.reference !== undefined) {
         const place = await Deno.makeTempDir({ prefix: "coverfs-posix-", dir: values.reference });
         await Deno.chmod(place, 0o755);
-        const again = await runCases(place, [...failed.keys()], false);
+        const again = await runCases(place, [...failed.keys()], { jobs });
         await run(["rm", "-rf", place]);
         const there = new Set([...again.failed.values()].flat());
         reference = [...failed.values()].flat().filter((one) => there.has(one));
