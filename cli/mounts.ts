@@ -129,17 +129,35 @@ export function runningMounts(): MountRecord[] {
   return records.filter((record) => record !== undefined).filter(isRunning);
 }
 
-/** Tells whether a container is mounted at this very path (proc_pid_mountinfo(5): spaces and the like in octal). */
-export async function mountedAt(mountpoint: string): Promise<boolean> {
+/**
+ * What the kernel keeps of a container that is mounted at this very path: `rw`, `nosuid` and the like, as mount(8) has
+ * them (proc_pid_mountinfo(5): spaces and the like in paths are octal). Undefined: no container is mounted there.
+ */
+export async function kernelOptionsAt(mountpoint: string): Promise<string[] | undefined> {
   const table = await Deno.readTextFile("/proc/self/mountinfo").catch(() => "");
-  const top = table.split("\n").findLast((line) => {
-    const path = line.split(" ")[4]?.replace(
-      /\\([0-7]{3})/g,
-      (_, code) => String.fromCharCode(parseInt(code, 8)),
-    );
-    return path === mountpoint;
-  });
-  return / - fuse\.coverfs /.test(top ?? "");
+  const fields = table.split("\n").map((line) => line.split(" ")).findLast(([, , , , path]) =>
+    path?.replace(/\\([0-7]{3})/g, (_, code) => String.fromCharCode(parseInt(code, 8))) === mountpoint
+  );
+  if (fields === undefined || fields[fields.indexOf("-") + 1] !== "fuse.coverfs") return undefined;
+  return fields[5]!.split(",");
+}
+
+/** Tells whether a container is mounted at this very path. */
+export async function mountedAt(mountpoint: string): Promise<boolean> {
+  return await kernelOptionsAt(mountpoint) !== undefined;
+}
+
+/**
+ * Runs a tool of the system, which may have rights that an ordinary user has not.
+ *
+ * @returns what it said if it failed, without its name
+ */
+export async function systemTool(command: string, ...args: string[]): Promise<string | undefined> {
+  // mount(8) takes PATH away from its helpers, and the runtime has one of its own then.
+  const PATH = [Deno.env.get("PATH"), "/usr/sbin:/usr/bin:/sbin:/bin"].filter(Boolean).join(":");
+  const { success, stderr } = await new Deno.Command(command, { args, env: { PATH } }).output();
+  if (success) return undefined;
+  return (new TextDecoder().decode(stderr).trim().split("\n")[0] ?? "").replace(/^.*?: /, "");
 }
 
 /** Tells whether a mount's process still serves it. */

@@ -5,7 +5,7 @@ import type { Filesystem } from "../fs/filesystem.ts";
 import { mountLibfuse } from "./libfuse.ts";
 import type { Mounted, MountOptions } from "./mount.ts";
 
-export { isMountOption } from "./mountpoint.ts";
+export { isKernelOption, isMountOption } from "./mountpoint.ts";
 export type { Mounted, MountEnd, MountOptions, StateBefore } from "./mount.ts";
 
 /**

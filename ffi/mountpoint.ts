@@ -115,6 +115,11 @@ const OTHER_OPTIONS: ReadonlySet<string> = new Set(
 /** Those with a value: `x-...` and `X-...` are of programs, `comment=` and `user=` of mount(8). */
 const OTHER_FORMS = /^(x-|X-|comment=|user=)/;
 
+/** Tells whether the kernel itself takes this option. */
+export function isKernelOption(option: string): boolean {
+  return KERNEL_OPTIONS.has(option);
+}
+
 /** Tells whether `extra` of {@linkcode MountOptions} may hold this. */
 export function isMountOption(option: string): boolean {
   return KERNEL_OPTIONS.has(option) || OTHER_OPTIONS.has(option) || OTHER_FORMS.test(option);

@@ -19,6 +19,7 @@ import { MountControl } from "../mount_control.ts";
 import { keepLog, mountpointPath, noteMount, refuseBelow } from "../mounts.ts";
 import { byteSize, duration, keepAlive, octalMask, ownerId, writingCommand } from "../options.ts";
 import { readPassphrase, withEnvironment } from "../passphrase.ts";
+import { remount } from "../remount.ts";
 import { notifyService } from "../service.ts";
 import { stateFolder } from "../state.ts";
 
@@ -89,6 +90,7 @@ export const mountCommand = () =>
     )
     .action(async (first, second, _options, command) => {
       const { options: items = [], sloppy } = command.opts();
+      if (items.includes("remount")) return await remount(mountpointPath(second ?? first), items);
       command.setOptionValue("options", applyList(command as CommandUnknownOpts, items, { sloppy }));
       const options = command.opts();
       const given = second === undefined ? options.container : first;

@@ -18,7 +18,7 @@ export const syncCommand = () =>
     .description("have everything committed that was written to mounts, and wait")
     .argument("[MOUNTPOINT...]", "where they are mounted; all mounts of this user if none is named")
     .action(async (given) => {
-      await forEachItem(given.length > 0 ? given.map(mountpointPath) : await mountpoints(), sync);
+      await forEachItem(given.length > 0 ? given.map(mountpointPath) : await mountpoints(), syncMount);
     });
 
 /** Where this user has something mounted. */
@@ -28,7 +28,8 @@ async function mountpoints(): Promise<string[]> {
   return places.filter((_, i) => mounted[i]);
 }
 
-async function sync(mountpoint: string): Promise<void> {
+/** Has everything committed that was written to a mount. @throws {CoverError} what this means for it */
+export async function syncMount(mountpoint: string): Promise<void> {
   if (!await mountedAt(mountpoint)) {
     throw new CoverError("no-such-path", `Cannot sync "${mountpoint}": no container is mounted there`, {
       hint: "Name the mountpoint itself",

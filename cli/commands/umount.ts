@@ -8,6 +8,7 @@ import {
   mountpointPath,
   type MountRecord,
   readMount,
+  systemTool,
   takeLog,
 } from "../mounts.ts";
 import { escapeControls, printError } from "../output.ts";
@@ -46,17 +47,12 @@ export const umountCommand = () =>
       );
     });
 
-/** By the system's tools: they have the rights that an ordinary user has not. */
 async function unmount(mountpoint: string, lazy: boolean): Promise<void> {
-  const tools = Deno.uid() === 0
-    ? [["umount", ...(lazy ? ["-l"] : []), mountpoint]]
-    : [["fusermount3", "-u", ...(lazy ? ["-z"] : []), mountpoint]];
-  for (const [command, ...args] of tools) {
-    const { success, stderr } = await new Deno.Command(command!, { args, stderr: "piped" }).output();
-    if (success) continue;
-    const said = new TextDecoder().decode(stderr).trim().split("\n")[0] ?? "";
-    throw new CoverError("failure", `Cannot unmount "${mountpoint}": ${said.replace(/^.*?: /, "")}`, {
-      hint: "end the programs that use it, or add --lazy",
-    });
-  }
+  const failed = Deno.uid() === 0
+    ? await systemTool("umount", ...(lazy ? ["-l"] : []), mountpoint)
+    : await systemTool("fusermount3", "-u", ...(lazy ? ["-z"] : []), mountpoint);
+  if (failed === undefined) return;
+  throw new CoverError("failure", `Cannot unmount "${mountpoint}": ${failed}`, {
+    hint: "end the programs that use it, or add --lazy",
+  });
 }

@@ -222,6 +222,46 @@ Deno.test("--commit-interval bounds how long a change waits; sync commits at onc
   }
 });
 
+Deno.test(
+  "remount,ro takes no more changes and has all committed; remount,rw takes them again",
+  { ...mounting, ignore: mounting.ignore || Deno.uid() !== 0 },
+  async () => {
+    await using place = await prepared();
+    const mnt = place.path("mnt"), file = place.path("mnt", "file");
+    const remount = (how: string) => place.run(["mount", "-o", `remount,${how}`, mnt], { plain: true });
+    assert.equal((await remount("ro")).code, 26, "nothing is mounted there");
+    ok(await place.run(["mount", "--commit-interval", "1d", mnt]));
+    try {
+      const before = await commits(place);
+      {
+        await using _open = await open(file, "w");
+        const busy = await remount("ro");
+        assert.equal(busy.code, 26, "a file is open for writing");
+        assert.match(busy.error, /^coverfs: Cannot remount "[^"]+\/mnt": .*busy\.?\nhint: [^\n]+\n$/);
+      }
+      await writeFile(file, "content");
+      // As from fstab, which has the mount's own options, too: they stay as they were.
+      ok(await remount("ro,nofail,user_id=0,passfile=none,idle=1s,noexec"));
+      assert(await commits(place) > before, "it is committed");
+      await assert.rejects(writeFile(file, "other"), { code: "EROFS" });
+      const flags = `${mnt} fuse.coverfs ro,nosuid,nodev,noexec,`;
+      assert((await readFile("/proc/mounts", "utf8")).includes(flags), "flags that were not named stay");
+      ok(await remount("rw"));
+      await writeFile(file, "other");
+    } finally {
+      ok(await place.run(["umount", "mnt"]));
+    }
+    assert.equal((await place.run(["cat", "/file"])).out, "other");
+    ok(await place.run(["mount", "--read-only", mnt]));
+    try {
+      ok(await remount("rw"));
+      await assert.rejects(writeFile(file, "more"), { code: "EROFS" }, "the container is open to read");
+    } finally {
+      ok(await place.run(["umount", "mnt"]));
+    }
+  },
+);
+
 Deno.test("sync names what is no mountpoint of a container", mounting, async () => {
   await using place = await Workplace.make();
   const ran = await place.run(["sync", place.folder]);

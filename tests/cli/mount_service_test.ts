@@ -147,7 +147,7 @@ Deno.test(
 );
 
 Deno.test(
-  "mount -t coverfs and mount -t fuse.coverfs mount a container, also from fstab",
+  "mount -t coverfs and mount -t fuse.coverfs mount a container, also from fstab, and remount it",
   asRoot,
   async () => {
     await using place = await prepared();
@@ -166,16 +166,21 @@ Deno.test(
     mount --bind sbin "$(readlink -f /sbin)"
     for how in "-t coverfs -o rw,uid=7,passfile=pass ${container}" "-t fuse.coverfs -o uid=7,passfile=pass ${container}" \\
         "-T fstab"; do
+      case $how in -T*) fstab=$how ;; *) fstab= ;; esac
       mount $how ${mnt}
       touch ${mnt}/file
       stat -c %u ${mnt}/file
+      mount -o remount,ro $fstab ${mnt}
+      if touch ${mnt}/file 2>error; then exit 1; else grep -o 'Read-only.*' error; fi
+      mount -o remount,rw $fstab ${mnt}
+      touch ${mnt}/file
       coverfs umount ${mnt}
     done
     echo wrong > wrong
     if mount -t coverfs -o passfile=wrong ${container} ${mnt}; then exit 1; else echo "code $?"; fi`;
     const ran = await sh(place, script, ["unshare", "--mount"]);
     assert.equal(ran.code, 0, ran.error);
-    assert.equal(ran.out, "7\n7\n7\ncode 32\n");
+    assert.equal(ran.out, `${"7\nRead-only file system\n".repeat(3)}code 32\n`);
   },
 );
 
