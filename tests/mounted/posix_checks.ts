@@ -302,6 +302,7 @@ put('f'); os.mkdir('d'); put('d/x'); fails(errno.ENOTEMPTY, os.rmdir, 'd'); fail
 fails(errno.ENOENT, os.unlink, 'none'); fails(errno.ENOTDIR, os.stat, 'f/x'); fails(errno.EISDIR, os.open, 'd', os.O_WRONLY)
 fails(errno.EINVAL, os.rmdir, 'd/.'); fails(errno.ENOTDIR, os.listdir, 'f'); os.symlink('f', 's'); fails(errno.ELOOP, os.open, 's', os.O_RDONLY | os.O_NOFOLLOW)
 fails(errno.EINVAL, os.readlink, 'f'); fails(errno.ENOENT, os.open, 'none', os.O_RDONLY)
+for move in (os.link, os.rename): fails(errno.EXDEV, move, 'f', '/dev/coverfs-none'); fails(errno.EXDEV, move, '/dev/null', 'g')
 `),
   "copy_file_range copies ranges, and the rest stays": python(`
 data = os.urandom(3000000); put('a', data); put('b', b'z' * 100); a, b = os.open('a', os.O_RDONLY), os.open('b', os.O_RDWR)
