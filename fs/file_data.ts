@@ -134,7 +134,9 @@ export class FileData {
     for (let at = offset; at < end;) {
       const number = Math.floor(at / BLOCK), start = at - number * BLOCK;
       const count = Math.min(BLOCK - start, end - at);
-      const base = bases.find((one) => one.number === number)?.data;
+      // What was read and has become a hole meanwhile must not come back.
+      const base = bases.find((one) => one.number === number && one.mapping === this.#mapping(ino, number))
+        ?.data;
       const fresh = number * BLOCK >= mappedEnd || !extents.maps(ino, number * BLOCK);
       dirty.page(ino, number, base, fresh).set(data.subarray(at - offset, at - offset + count), start);
       at += count;
@@ -208,27 +210,37 @@ export class FileData {
 
   /** Makes a range read as zeros: whole pages become holes, parts of pages are written. */
   async #zero(ino: Ino, offset: FileOffset, end: FileOffset, keep: boolean): Promise<void> {
-    const { dirty, log } = this.#state, { inodes, extents } = this.#state.tables, size = inodes.size[ino]!;
-    const inside = Math.min(end, size), firstWhole = Math.ceil(offset / BLOCK) * BLOCK;
-    const lastWhole = inside === size
-      ? Math.ceil(inside / BLOCK) * BLOCK
-      : Math.floor(inside / BLOCK) * BLOCK;
-    // Whole pages go at once, by the size that was looked at: what is appended while the parts wait stays.
+    const { dirty, log } = this.#state, { inodes, extents } = this.#state.tables;
+    const part = async (from: FileOffset, to: FileOffset) => {
+      const number = Math.floor(from / BLOCK);
+      for (let bases: Base[] = [];;) {
+        const length = Math.min(to, inodes.size[ino]!) - from;
+        const exists = dirty.file(ino)?.pages.has(number) || extents.maps(ino, number * BLOCK);
+        if (length <= 0 || !exists) return;
+        const waiting = this.#prepare(ino, from, length, bases);
+        if (waiting === undefined) return this.#apply(ino, from, new Uint8Array(length), bases);
+        bases = await waiting;
+        this.#state.writable();
+        this.#state.live(ino);
+      }
+    };
+    // By the size of that moment: while a part waits, others may append, whose bytes are no hole, and cut.
+    const endOfWhole = () => {
+      const size = inodes.size[ino]!;
+      return end < size ? Math.floor(end / BLOCK) * BLOCK : Math.ceil(size / BLOCK) * BLOCK;
+    };
+    const firstWhole = Math.ceil(offset / BLOCK) * BLOCK;
+    await part(offset, Math.min(firstWhole, end));
+    let lastWhole = -1;
+    while (lastWhole !== endOfWhole()) {
+      lastWhole = endOfWhole();
+      await part(Math.max(firstWhole, lastWhole), end);
+    }
+    this.#state.live(ino);
     if (lastWhole > firstWhole) {
       dirty.drop(ino, firstWhole, lastWhole);
       extents.cut(ino, firstWhole, lastWhole, this.#state.forget);
       log.cut(ino, firstWhole, lastWhole);
-    }
-    const part = async (from: FileOffset, end: FileOffset) => {
-      const number = Math.floor(from / BLOCK), to = Math.min(end, inodes.size[ino]!);
-      if (to > from && (dirty.file(ino)?.pages.has(number) || extents.maps(ino, number * BLOCK))) {
-        await this.write(ino, from, new Uint8Array(to - from));
-      }
-    };
-    if (offset < inside) {
-      await part(offset, Math.min(firstWhole, inside));
-      if (lastWhole < inside && lastWhole >= firstWhole) await part(lastWhole, inside);
-      this.#state.live(ino);
     }
     if (!keep && end > inodes.size[ino]!) inodes.size[ino] = end, dirty.sizeSet(ino);
     this.#state.changed(ino, true);

@@ -193,6 +193,15 @@ export const DATA_CHECKS: Readonly<Record<string, VolumeCheck>> = {
     await assertHolds(on, file, expected);
   },
 
+  "a file that is cut while a hole is punched stays cut": async (on, directory) => {
+    const file = await put(on, directory, "f", pattern(20_000));
+    await on.fsync(file);
+    const punched = on.allocate(file, 100, 15_000, PUNCH);
+    on.setAttributes(file, { size: 50 });
+    await punched;
+    await assertHolds(on, file, pattern(20_000).subarray(0, 50));
+  },
+
   "copy() copies ranges, within one file too, and the rest stays": async (on, directory) => {
     const from = await put(on, directory, "from", pattern(3_000_000)), to = await put(on, directory, "to");
     assert.equal(await on.copy(from, 1000, to, 5, 2_500_000), 2_500_000);
