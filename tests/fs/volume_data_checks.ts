@@ -202,6 +202,28 @@ export const DATA_CHECKS: Readonly<Record<string, VolumeCheck>> = {
     await assertHolds(on, file, pattern(20_000).subarray(0, 50));
   },
 
+  "what is cut or punched while a write waits does not come back with it": async (on, directory) => {
+    for (const [i, size] of [9990, 8200, 8192, 100, 0].entries()) {
+      for (const punch of [false, true]) {
+        const file = await put(on, directory, `f${i}${punch}`, pattern(10_000));
+        await on.fsync(file);
+        const written = on.write(file, 9000, pattern(10, 2));
+        if (punch) await on.allocate(file, size, 10_000 - size, PUNCH);
+        else on.setAttributes(file, { size });
+        await written;
+        // One before the other, either way.
+        const before = new Uint8Array(punch ? 10_000 : size);
+        before.set(pattern(10_000).subarray(0, size));
+        const after = new Uint8Array(Math.max(before.length, 9010));
+        after.set(before);
+        after.set(pattern(10, 2), 9000);
+        if (size > 9000) before.set(pattern(10, 2), 9000);
+        const bytes = await content(on, file);
+        assert.ok(equal(bytes, before) || equal(bytes, after), `${punch ? "punched" : "cut"} at ${size}`);
+      }
+    }
+  },
+
   "copy() copies ranges, within one file too, and the rest stays": async (on, directory) => {
     const from = await put(on, directory, "from", pattern(3_000_000)), to = await put(on, directory, "to");
     assert.equal(await on.copy(from, 1000, to, 5, 2_500_000), 2_500_000);
