@@ -21,12 +21,13 @@ import {
   name,
   openVolume,
   pattern,
+  picture,
   randomNumbers,
   SEED,
   testKeys,
   walk,
 } from "./fixture.ts";
-import { draw, outcome, picture } from "./random_operations.ts";
+import { draw, outcome } from "./random_operations.ts";
 
 /** A store on which reads and writes of blocks can be held. */
 class HeldStore extends StoreDecorator {

@@ -7,8 +7,17 @@ import { checkContainer } from "../../fs/fsck.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import { ROOT } from "../../fs/types.ts";
 import { MemoryFilesystem } from "../model/memory_filesystem.ts";
-import { makeContainer, openVolume, randomNumbers, SEED, SUITES, testKeys, walk } from "./fixture.ts";
-import { draw, outcome, picture } from "./random_operations.ts";
+import {
+  makeContainer,
+  openVolume,
+  picture,
+  randomNumbers,
+  SEED,
+  SUITES,
+  testKeys,
+  walk,
+} from "./fixture.ts";
+import { draw, outcome } from "./random_operations.ts";
 
 for (const suite of SUITES) {
   Deno.test(`${suite}: random operations give what the plain model gives (seed ${SEED})`, async () => {

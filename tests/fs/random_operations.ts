@@ -1,4 +1,4 @@
-/** Random operations on a filesystem and on the plain model, and pictures of both to compare. */
+/** Random operations on a filesystem and on the plain model. */
 import { FsError } from "../../fs/errors.ts";
 import {
   FALLOC_FL_KEEP_SIZE,
@@ -7,38 +7,7 @@ import {
   type Filesystem,
 } from "../../fs/filesystem.ts";
 import { S_IFLNK, S_IFMT, S_IFREG } from "../../fs/types.ts";
-import { FILE, FOLDER, inoOf, name, pattern, type Walk, walk } from "./fixture.ts";
-
-/** All that a user can see of a tree: a picture that is equal exactly when the trees are. */
-export async function picture(filesystem: Filesystem): Promise<unknown[]> {
-  const first = new Map<number, string>();
-  return await Promise.all(
-    walk(filesystem).map(async ({ path, ino }) => {
-      const { mode, nlink, uid, gid, size } = filesystem.attributes(ino), type = mode & S_IFMT;
-      if (!first.has(ino)) first.set(ino, path);
-      const content = type === S_IFLNK ? filesystem.readlink(ino) : type === S_IFREG
-        ? new Uint8Array(
-          await crypto.subtle.digest(
-            "SHA-256",
-            (await filesystem.read(ino, 0, size)) as Uint8Array<ArrayBuffer>,
-          ),
-        )
-        : new Uint8Array(0);
-      const attributes = filesystem.listXattr(ino).map((one) => [one, filesystem.getXattr(ino, one)].join());
-      return {
-        path,
-        same: first.get(ino),
-        mode,
-        nlink,
-        uid,
-        gid,
-        size,
-        content: content.join(),
-        attributes: attributes.sort(),
-      };
-    }),
-  );
-}
+import { FILE, FOLDER, inoOf, name, pattern, type Walk } from "./fixture.ts";
 
 /** One random operation, described by what it does to a filesystem; all numbers are drawn before. */
 export function draw(random: (n: number) => number, paths: Walk): [string, (on: Filesystem) => unknown] {
