@@ -25,13 +25,13 @@ function self(): string[] {
 /**
  * Starts this program with other arguments and returns when it says that it is ready.
  *
- * @param input what it finds on standard input
+ * @param input what it finds on standard input; zeroed
  * @param environment what it finds in its environment besides this process' own
  * @throws {CoverError} with the child's message and kind if it ended instead
  */
 export async function startInBackground(
   args: readonly string[],
-  input: string,
+  input: Uint8Array<ArrayBuffer>,
   environment: Readonly<Record<string, string>>,
 ): Promise<void> {
   const child = new Deno.Command(Deno.execPath(), {
@@ -43,8 +43,9 @@ export async function startInBackground(
     detached: true,
   }).spawn();
   const writer = child.stdin.getWriter();
-  await writer.write(new TextEncoder().encode(input)).catch(() => {});
+  await writer.write(input).catch(() => {});
   await writer.close().catch(() => {});
+  input.fill(0);
   const reader = child.stdout.getReader(), decoder = new TextDecoder();
   let said = "";
   for (let part = await reader.read(); !part.done; part = await reader.read()) {

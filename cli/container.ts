@@ -32,7 +32,8 @@ import { type AcquaintanceOptions, KnownServers, parseFingerprint, type RemoteLo
 import { chooseLocator, type Locator, locatorName } from "./locator.ts";
 import type { Access } from "./options.ts";
 import { logToTerminal } from "./log.ts";
-import { readPassphrase } from "./passphrase.ts";
+import { type GivenSecret, readSecret } from "./passphrase.ts";
+import { readTokenFile } from "./secret_files.ts";
 import { knownServersPath, RollbackMemory } from "./state.ts";
 import { Terminal } from "./terminal.ts";
 
@@ -88,9 +89,9 @@ export async function withUnlocked<T>(
   await using store = await openExisting(locator, access, options.mode);
   const chosen = await readEncryption(store), { header } = chosen;
   const known = memory.containerAt(name);
-  if (known !== undefined && known !== hex(header.containerId) && !access.acceptRollback) {
+  if (known !== undefined && known !== hex(header.containerId) && !access.acceptReplaced) {
     throw new CoverError("rollback", `Cannot open "${name}": another container lies in its place`, {
-      hint: "If that is meant, use --accept-rollback once",
+      hint: "If that is meant, use --accept-replaced once",
     });
   }
   if (options.mode === "write" && header.readOnly) {
@@ -102,7 +103,7 @@ export async function withUnlocked<T>(
       },
     );
   }
-  using unlocked = await unlock(header, await readPassphrase(access, name));
+  using unlocked = await unlock(header, await readSecret(access, name));
   const encryption = provenEncryptionBlock(chosen, unlocked.header);
   const keys = await containerKeys(header, unlocked.masterKeys);
   try {
@@ -240,9 +241,19 @@ export async function writeEncryptionCopy(store: BlockStore, copy: 0 | 1, bytes:
   }
 }
 
-/** Unlocks with a passphrase, or with the words of a recovery key where a slot takes one. */
-export async function unlock(header: EncryptionHeader, text: string): Promise<Unlocked> {
-  const secrets: Secret[] = [{ kind: "passphrase", text }];
+/**
+ * Unlocks with a passphrase, with the words of a recovery key where a slot takes one, or with the content of a key file,
+ * which is zeroed.
+ */
+export async function unlock(header: EncryptionHeader, given: GivenSecret): Promise<Unlocked> {
+  if (typeof given !== "string") {
+    try {
+      return await unlockEncryptionBlock(header, { kind: "key-file", content: given });
+    } finally {
+      given.fill(0);
+    }
+  }
+  const secrets: Secret[] = [{ kind: "passphrase", text: given }], text = given;
   if (header.slots.some((slot) => slot?.kind === "recovery-key") && isRecoveryKey(text)) {
     secrets.unshift({ kind: "recovery-key", words: text });
   }
@@ -329,9 +340,13 @@ async function mustBeFile(path: string): Promise<void> {
 
 /** How to come to know a server: trust, token, and what a person is asked. */
 export async function serverOptions(remote: RemoteLocator, access: Access): Promise<AcquaintanceOptions> {
-  const path = knownServersPath(), { host, token } = remote;
+  const path = knownServersPath(), { host } = remote;
+  const file = access.tokenFile ?? (Deno.env.get("COVERFS_TOKEN_FILE") || undefined);
+  if (remote.token !== undefined && access.tokenFile !== undefined) {
+    throw new CoverError("usage", "--token-file and a link with a token do not go together");
+  }
   return {
-    token,
+    token: remote.token ?? (file === undefined ? undefined : await readTokenFile(file)),
     fingerprint: access.fingerprint === undefined ? remote.fingerprint : parseFingerprint(access.fingerprint),
     ca: access.ca === undefined
       ? undefined

@@ -5,7 +5,10 @@ import type { PassphraseSource } from "./passphrase.ts";
 /** What every command that opens a container may be told. */
 export interface Access extends PassphraseSource {
   readonly container?: string | undefined;
+  /** A file with the token for a server. */
+  readonly tokenFile?: string | undefined;
   readonly acceptRollback?: true | undefined;
+  readonly acceptReplaced?: true | undefined;
   readonly fingerprint?: string | undefined;
   readonly ca?: string | undefined;
   /** Only of commands that write. */
@@ -22,12 +25,14 @@ export interface Access extends PassphraseSource {
   readonly log?: ((message: string) => void) | undefined;
 }
 
-const collect = (value: string, before: string[] | undefined) => [...before ?? [], value];
+/** Collects the values of an option that may come several times. */
+export const collect = (value: string, before: string[] | undefined) => [...before ?? [], value];
 
 /** A command that may have to do with a server. */
 export function reachingCommand(name: string, example: string) {
   return new Command(name)
     .addHelpText("after", `\nExample:\n  ${example.replaceAll("\n", "\n  ")}`)
+    .option("--token-file <FILE>", "read the token for the server from FILE; else COVERFS_TOKEN_FILE")
     .option("--fingerprint <SHA256>", "the fingerprint that the server's certificate must have")
     .option(
       "--ca <FILE>",
@@ -44,7 +49,9 @@ export function readingCommand(name: string, example: string) {
         .argParser<string[]>(collect),
     )
     .option("--extpass <COMMAND>", "take the passphrase from the output of COMMAND")
-    .option("--accept-rollback", "open an older or another container than the one remembered");
+    .option("--key-file <FILE>", "unlock by FILE, whatever its bytes (- is standard input)")
+    .option("--accept-rollback", "open an older state of the container than the one remembered")
+    .option("--accept-replaced", "open another container than the one remembered in this place");
 }
 
 /** A command that opens a container to write. */

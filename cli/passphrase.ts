@@ -1,10 +1,14 @@
 /**
- * Where passphrases come from. In this order: `--passfile`, `--extpass`, `COVERFS_PASSFILE`, the terminal. Never an
- * argument. The terminal is asked by its device, so also when standard input is a pipe; without one nothing waits.
+ * Where passphrases and key files come from. In this order: `--key-file`, `--passfile`, `--extpass`, `COVERFS_PASSFILE`,
+ * the terminal. Never an argument. The terminal is asked by its device, so also when standard input is a pipe; without
+ * one nothing waits.
  */
-import { readFile } from "node:fs/promises";
 import { CoverError } from "../crypto/errors.ts";
+import { readSecretFile } from "./secret_files.ts";
 import { decodeText, Terminal } from "./terminal.ts";
+
+/** What unlocks a container: text (a passphrase or the words of a recovery key), or the content of a key file. */
+export type GivenSecret = string | Uint8Array<ArrayBuffer>;
 
 /** What the command line says about passphrases. */
 export interface PassphraseSource {
@@ -12,6 +16,22 @@ export interface PassphraseSource {
   readonly passfile?: readonly string[] | undefined;
   /** A command whose output is the passphrase. */
   readonly extpass?: string | undefined;
+  /** A key file; `-` is standard input. */
+  readonly keyFile?: string | undefined;
+}
+
+/**
+ * Gets what unlocks a container that there is.
+ *
+ * @param name of the container, for the question
+ * @returns bytes belong to the caller, who zeroes them
+ * @throws {CoverError} "usage" if it can be got from nowhere
+ */
+export async function readSecret(source: PassphraseSource, name: string): Promise<GivenSecret> {
+  const { keyFile } = source;
+  if (keyFile === undefined) return await readPassphrase(source, name);
+  refuseBoth(source);
+  return await readSecretFile(keyFile, "key file");
 }
 
 /**
@@ -45,19 +65,28 @@ export async function readNewPassphrase(source: PassphraseSource, what: string):
 
 /** The same source, with `COVERFS_PASSFILE` where the command line says nothing. */
 export function withEnvironment(source: PassphraseSource): PassphraseSource {
-  const file = Deno.env.get("COVERFS_PASSFILE");
-  const silent = (source.passfile?.length ?? 0) === 0 && source.extpass === undefined;
+  const file = Deno.env.get("COVERFS_PASSFILE"), { passfile = [], extpass, keyFile } = source;
+  const silent = passfile.length === 0 && extpass === undefined && keyFile === undefined;
   return silent && file ? { passfile: [file] } : source;
 }
 
-async function readGiven({ passfile = [], extpass }: PassphraseSource): Promise<string | undefined> {
-  if (passfile.length > 0 && extpass !== undefined) {
-    throw new CoverError("usage", "--passfile and --extpass do not go together");
-  }
+/** Only one way at a time: nobody would know which one counts. */
+export function refuseBoth({ passfile = [], extpass, keyFile }: PassphraseSource): void {
+  const given = [
+    passfile.length > 0 && "--passfile",
+    extpass !== undefined && "--extpass",
+    keyFile !== undefined && "--key-file",
+  ].filter((one) => one !== false);
+  if (given.length > 1) throw new CoverError("usage", `${given.join(" and ")} do not go together`);
+}
+
+async function readGiven(source: PassphraseSource): Promise<string | undefined> {
+  const { passfile = [], extpass } = source;
+  refuseBoth(source);
   if (extpass !== undefined) return prepare(await runCommand(extpass));
   if (passfile.length === 0) return undefined;
   let whole = "";
-  for (const path of passfile) whole += prepare(await readPassfile(path));
+  for (const path of passfile) whole += prepare(await readSecretFile(path, "passphrase file"));
   return whole.normalize("NFC");
 }
 
@@ -66,16 +95,6 @@ function prepare(bytes: Uint8Array): string {
   const text = decodeText(bytes).replace(/\r?\n$/, "").normalize("NFC");
   bytes.fill(0);
   return text;
-}
-
-async function readPassfile(path: string): Promise<Uint8Array> {
-  if (path === "-") return new Uint8Array(await new Response(Deno.stdin.readable).arrayBuffer());
-  try {
-    return new Uint8Array(await readFile(path));
-  } catch (cause) {
-    const reason = (cause as { code?: string }).code ?? "unreadable";
-    throw new CoverError("usage", `Cannot read the passphrase file "${path}": ${reason}`, { cause });
-  }
 }
 
 async function runCommand(command: string): Promise<Uint8Array> {
@@ -94,7 +113,7 @@ function openTerminal(): Terminal {
   const terminal = Terminal.open();
   if (terminal !== undefined) return terminal;
   throw new CoverError("usage", "Cannot ask for the passphrase: there is no terminal", {
-    hint: "Use --passfile FILE, --extpass COMMAND or COVERFS_PASSFILE",
+    hint: "Use --passfile FILE, --extpass COMMAND, --key-file FILE or COVERFS_PASSFILE",
   });
 }
 

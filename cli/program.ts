@@ -11,6 +11,7 @@ import { getCommand } from "./commands/get.ts";
 import { headerCommand } from "./commands/header.ts";
 import { infoCommand } from "./commands/info.ts";
 import { initCommand } from "./commands/init.ts";
+import { keyCommand } from "./commands/key.ts";
 import { lsCommand } from "./commands/ls.ts";
 import { manCommand } from "./commands/man.ts";
 import { mkdirCommand } from "./commands/mkdir.ts";
@@ -67,6 +68,7 @@ export function makeProgram(setExitCode: (code: number) => void) {
     cloneCommand(),
     headerCommand(),
     passwdCommand(),
+    keyCommand(),
     serveCommand(),
     tokenCommand(),
     benchCommand(),

@@ -1,5 +1,4 @@
 import { Argument } from "@commander-js/extra-typings";
-import { closeSync, fsyncSync, openSync, rmSync, writeSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { equalConstantTime } from "../../crypto/bytes.ts";
 import { CoverError } from "../../crypto/errors.ts";
@@ -15,15 +14,11 @@ import {
   writeEncryptionCopy,
 } from "../container.ts";
 import { chooseLocator, locatorName } from "../locator.ts";
+import { writeNewFile } from "../new_file.ts";
 import { type Access, writingCommand } from "../options.ts";
 import { escapeControls, print } from "../output.ts";
-import { readPassphrase } from "../passphrase.ts";
+import { readSecret } from "../passphrase.ts";
 import { Terminal } from "../terminal.ts";
-
-const CODES: Readonly<Record<string, string>> = {
-  EEXIST: "there is something already",
-  ENOENT: "no such folder",
-};
 
 /** `coverfs header`: keeps what a container cannot be opened without, and puts it back. */
 export const headerCommand = () =>
@@ -44,28 +39,8 @@ export const headerCommand = () =>
 
 async function backUp(store: BlockStore, file: string): Promise<void> {
   const { header } = await readEncryption(store), bytes = await readHeaderBackup(store);
-  writeNew(file, bytes);
+  await writeNewFile(file, bytes);
   print(`Wrote ${escapeControls(file)}: encryption block ${header.sequence} and superblocks`);
-}
-
-/** Writes a file that is not there yet, for its owner alone, durably. */
-function writeNew(path: string, bytes: Uint8Array): void {
-  let descriptor: number;
-  try {
-    descriptor = openSync(path, "wx", 0o600);
-  } catch (cause) {
-    const code = (cause as { code?: string }).code ?? "the system refuses";
-    throw new CoverError("failure", `Cannot write "${path}": ${CODES[code] ?? code}`, { cause });
-  }
-  try {
-    for (let at = 0; at < bytes.length;) at += writeSync(descriptor, bytes, at);
-    fsyncSync(descriptor);
-  } catch (error) {
-    rmSync(path, { force: true });
-    throw error;
-  } finally {
-    closeSync(descriptor);
-  }
 }
 
 async function restore(
@@ -76,7 +51,7 @@ async function restore(
   const backup = new Uint8Array(await readFile(file));
   const { header } = await newestEncryptionBlock(headerOf(backup, "key", 0), headerOf(backup, "key", 1));
   await refuseOther(store, header);
-  using unlocked = await unlock(header, await readPassphrase(options, options.name));
+  using unlocked = await unlock(header, await readSecret(options, options.name));
   const keys = await containerKeys(header, unlocked.masterKeys);
   using _sealer = keys.sealer;
   const session = crypto.getRandomValues(new Uint8Array(16));

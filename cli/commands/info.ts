@@ -1,9 +1,10 @@
 import { hex } from "../../crypto/bytes.ts";
-import { FORMAT_VERSION, type KeySlot } from "../../crypto/mod.ts";
+import { FORMAT_VERSION } from "../../crypto/mod.ts";
 import { BLOCK, SEALED } from "../../crypto/sealer.ts";
 import type { ExtentTable } from "../../fs/layout/extents.ts";
 import type { Ino } from "../../fs/types.ts";
 import { withVolume } from "../container.ts";
+import { slotInfo } from "../key_change.ts";
 import { readingCommand } from "../options.ts";
 import { humanSize, print, printJson, timeIso } from "../output.ts";
 
@@ -83,11 +84,4 @@ function describeFragments(
   if (info.fragments === 0) return "none: no file has data";
   const each = (info.fragments / info.filesWithData).toFixed(2);
   return `${each} a file with data, ${humanSize(info.dataBytes / info.fragments)} each on average`;
-}
-
-function slotInfo({ kind, kdf, label, created }: KeySlot, index: number) {
-  const parameters = kdf.name === "argon2id"
-    ? `${kdf.name} ${kdf.passes} passes ${kdf.memoryKiB} KiB ${kdf.lanes} lanes`
-    : `${kdf.name} ${kdf.rounds} rounds`;
-  return { index, kind, kdf: parameters, label, made: timeIso({ seconds: created, nanoseconds: 0 }) };
 }

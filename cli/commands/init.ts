@@ -1,12 +1,5 @@
 import { Option } from "@commander-js/extra-typings";
-import {
-  calibrateRounds,
-  createEncryptionBlock,
-  DEFAULT_SUITE,
-  newRecoveryWords,
-  type NewSlot,
-  SUITE_NAMES,
-} from "../../crypto/mod.ts";
+import { createEncryptionBlock, DEFAULT_SUITE, SUITE_NAMES } from "../../crypto/mod.ts";
 import type { BlockStore } from "../../fs/block/store.ts";
 import { Container } from "../../fs/container.ts";
 import type { ContainerKeys } from "../../fs/loading.ts";
@@ -14,30 +7,31 @@ import { containerKeys, createRemote } from "../container.ts";
 import { interruptible } from "../interrupt.ts";
 import { chooseLocator, locatorName } from "../locator.ts";
 import { makeContainer, refuseExisting } from "../new_container.ts";
-import { wholeNumber, writingCommand } from "../options.ts";
+import { chooseKdf, type NewSlotRequest, readNewSlot, recoverySlot, slotMakingCommand } from "../new_slots.ts";
 import { print } from "../output.ts";
-import { readNewPassphrase, withEnvironment } from "../passphrase.ts";
+import { type PassphraseSource, withEnvironment } from "../passphrase.ts";
 import { RollbackMemory } from "../state.ts";
+import { Terminal } from "../terminal.ts";
 
 const WHAT = "make a container at";
 
 /** `coverfs init`: makes a container; nothing else ever does. */
 export const initCommand = () =>
-  writingCommand("init", "coverfs init container\ncoverfs init --recovery-key coverfs://host/name")
+  slotMakingCommand("init", "coverfs init container\ncoverfs init --recovery-key coverfs://host/name")
     .description("make a new, empty container")
     .argument("[CONTAINER]", "where; else -c or COVERFS_CONTAINER")
     .addOption(new Option("--suite <SUITE>", "cipher suite").choices(SUITE_NAMES).default(DEFAULT_SUITE))
-    .option("--kdf-rounds <ROUNDS>", "rounds of PBKDF2; measured to take a second unless given", wholeNumber)
     .option("--recovery-key", "print 24 words that open the container too")
+    .option("--no-recovery-key", "do not ask whether to print them")
     .action(async (argument, options) => {
       const locator = chooseLocator(argument ?? options.container), name = locatorName(locator);
       refuseExisting(locator, WHAT); // before anybody is asked for anything
-      const passphrase = await readNewPassphrase(withEnvironment(options), name);
-      const words = options.recoveryKey ? newRecoveryWords() : undefined;
-      const slots: NewSlot[] = [{ kind: "passphrase", text: passphrase }];
-      if (words !== undefined) slots.push({ kind: "recovery-key", words });
-      const rounds = options.kdfRounds ?? await calibrateRounds();
-      const made = await createEncryptionBlock({ suite: options.suite, slots, rounds });
+      const source = withEnvironment(options);
+      const requests: NewSlotRequest[] = [await readNewSlot({ ...source, recoveryKey: undefined }, name)];
+      if (options.recoveryKey ?? await offerRecoveryKey(source)) requests.push(recoverySlot());
+      const slots = requests.map(({ slot }) => slot), kdf = await chooseKdf(options);
+      const made = await createEncryptionBlock({ suite: options.suite, slots, ...kdf });
+      for (const request of requests) request[Symbol.dispose]();
       using masterKey = made.masterKey;
       const masterKeys = new Map([[made.header.generation, masterKey]]);
       const keys = await containerKeys(made.header, masterKeys);
@@ -51,14 +45,17 @@ export const initCommand = () =>
       );
       await RollbackMemory.ofUser().remember(name, keys.containerId, undefined);
       print(`Made a container at ${name}`);
-      if (words !== undefined) {
-        print(
-          "\nRecovery key: it opens the container without the passphrase. Write it down, keep it offline.\n",
-        );
-        const all = words.split(" ");
-        for (let i = 0; i < all.length; i += 6) print(`  ${all.slice(i, i + 6).join(" ")}`);
-      }
+      for (const { tell } of requests) tell();
     });
+
+/** Whoever has typed the passphrase can be asked whether there is to be a second way in. */
+async function offerRecoveryKey({ passfile = [], extpass, keyFile }: PassphraseSource): Promise<boolean> {
+  if (passfile.length > 0 || extpass !== undefined || keyFile !== undefined) return false;
+  using terminal = Terminal.open();
+  return await terminal?.confirm(
+    "Without the passphrase nobody can open it. Make a recovery key, 24 words to write down?",
+  ) ?? false;
+}
 
 /** Makes an empty store a container: only with its encryption block, which comes last, it is one. */
 async function fill(store: BlockStore, keys: ContainerKeys, encryptionBlock: Uint8Array): Promise<void> {

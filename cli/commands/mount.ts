@@ -1,5 +1,6 @@
 import { resolve } from "node:path";
 import { type CommandUnknownOpts, Option } from "@commander-js/extra-typings";
+import { utf8 } from "../../crypto/bytes.ts";
 import { CoverError } from "../../crypto/errors.ts";
 import { createSealer, DEFAULT_SUITE } from "../../crypto/mod.ts";
 import { mount, type Mounted } from "../../ffi/mod.ts";
@@ -18,7 +19,7 @@ import { applyList, splitList } from "../mount_options.ts";
 import { MountControl } from "../mount_control.ts";
 import { keepLog, mountpointPath, noteMount, refuseBelow } from "../mounts.ts";
 import { byteSize, duration, keepAlive, octalMask, ownerId, writingCommand } from "../options.ts";
-import { readPassphrase, withEnvironment } from "../passphrase.ts";
+import { type GivenSecret, readSecret, withEnvironment } from "../passphrase.ts";
 import { remount } from "../remount.ts";
 import { notifyService } from "../service.ts";
 import { stateFolder } from "../state.ts";
@@ -103,15 +104,18 @@ export const mountCommand = () =>
         ["the container", locator.kind === "file" ? locator.path : undefined],
         ["the folder of state", stateFolder()],
         ...passfile.map((path) => ["the passphrase file", path === "-" ? undefined : path] as const),
+        ["the key file", options.keyFile === "-" ? undefined : options.keyFile],
+        ["the token file", options.tokenFile],
         ["the file of authorities", options.ca === "system" ? undefined : options.ca],
         ["the log file", options.logFile],
       ]);
       if (!options.foreground) {
-        const input = locator.kind === "ram" ? "" : await readPassphrase(options, locatorName(locator));
+        const secret = locator.kind === "ram" ? "" : await readSecret(options, locatorName(locator));
         // The locator may hold a token: the child finds it in its environment, where `ps` shows it to nobody else.
         const container = locator.kind === "file" ? resolve(locator.path) : given ?? options.container!;
-        const args = [...childArguments(command as CommandUnknownOpts), mountpoint];
-        return await startInBackground(args, input + "\n", { COVERFS_CONTAINER: container });
+        const args = [...childArguments(command as CommandUnknownOpts, secret), mountpoint];
+        const input = typeof secret === "string" ? utf8(secret + "\n") : secret;
+        return await startInBackground(args, input, { COVERFS_CONTAINER: container });
       }
       const mounting = new Mounting(mountpoint, options);
       await mounting.recordEnd(async () => {
@@ -121,7 +125,8 @@ export const mountCommand = () =>
         await withVolume(
           { ...options, log: mounting.log },
           { mode, argument: given, volume: { atime, commitInterval } },
-          async (volume, { name, memory, keys }) => {
+          async (volume, { name, memory, keys, unlocked }) => {
+            unlocked[Symbol.dispose](); // a mount needs what was derived from the master key, for long; not that itself
             const remember = () => memory.remember(name, keys.containerId, volume.container.durable);
             const timer = setInterval(() => void remember(), REFRESH);
             try {
@@ -140,6 +145,7 @@ const OWN_OPTIONS: ReadonlySet<string> = new Set([
   "container",
   "passfile",
   "extpass",
+  "keyFile",
   "foreground",
   "options",
 ]);
@@ -154,8 +160,9 @@ const WRITTEN: Readonly<Record<string, (value: never) => string>> = {
   keepAlive: (seconds: number) => `${seconds}s`,
 };
 
-function childArguments(command: CommandUnknownOpts): string[] {
-  const args = ["mount", "--foreground", "--passfile", "-"], values = command.opts();
+function childArguments(command: CommandUnknownOpts, secret: GivenSecret): string[] {
+  const way = typeof secret === "string" ? "--passfile" : "--key-file";
+  const args = ["mount", "--foreground", way, "-"], values = command.opts();
   for (const option of command.options) {
     const name = option.attributeName(), value = values[name];
     if (value === undefined || OWN_OPTIONS.has(name)) continue;
