@@ -488,7 +488,9 @@ export class Container implements AsyncDisposable {
 
   async #refresh(): Promise<boolean> {
     await this.store.refresh();
-    const found = await readSuperblock(this.store, this.keys);
+    // A key slot may have been changed since: that an older encryption block is not played back binds who opens anew.
+    const keys = { ...this.keys, keySequence: Number.MAX_SAFE_INTEGER };
+    const found = await readSuperblock(this.store, keys);
     if (found.superblock.sequence < this.#superblock.sequence) {
       throw new CoverError("rollback", "The container went back to an older state");
     }
@@ -505,7 +507,7 @@ export class Container implements AsyncDisposable {
     }
     if (found.superblock.sequence === this.#superblock.sequence) return false;
     const before = this.#durable;
-    const fresh = await Container.open(this.store, this.keys, { mode: "read" });
+    const fresh = await Container.open(this.store, keys, { mode: "read" });
     if (before && !fresh.contains(before)) {
       throw new CoverError("rollback", "The container's history no longer holds what was read from it");
     }
