@@ -83,18 +83,34 @@ Deno.test("slots with Argon2id are refused where their work together is too much
   await assert.rejects(forged(6, 6, 5), tooMuch);
 });
 
-Deno.test("a runtime without Argon2id says so", sanitize, async () => {
-  const { subtle } = crypto, importKey = subtle.importKey;
-  subtle.importKey = (() =>
-    Promise.reject(new DOMException("unknown", "NotSupportedError"))) as typeof importKey;
-  try {
-    const kdf = { name: "argon2id", passes: 2, memoryKiB: 64, lanes: 1 } as const;
-    const options = { suite: "aes-256-gcm", slots: [passphrase], kdf, limits: TEST_LIMITS };
-    await assert.rejects(createEncryptionBlock(options), kind("unsupported", /does not offer Argon2id/));
-  } finally {
-    subtle.importKey = importKey;
-  }
-});
+Deno.test(
+  "a slot with Argon2id opens where the runtime has none, and the other way round",
+  sanitize,
+  async () => {
+    const { subtle } = crypto, importKey = subtle.importKey;
+    const kdf = { name: "argon2id", passes: 2, memoryKiB: 64, lanes: 2 } as const;
+    const make = () =>
+      createEncryptionBlock({ suite: "aes-256-gcm", slots: [passphrase], kdf, limits: TEST_LIMITS });
+    const native = await make();
+    let refused = 0;
+    subtle.importKey = ((...args: Parameters<typeof importKey>) => {
+      if (args[2] !== "Argon2id") return importKey.apply(subtle, args);
+      refused++;
+      return Promise.reject(new DOMException("unknown", "NotSupportedError"));
+    }) as typeof importKey;
+    let other: Awaited<ReturnType<typeof make>>;
+    try {
+      (await open(native.bytes))[Symbol.dispose]();
+      await assert.rejects(open(native.bytes, another), kind("wrong-passphrase"));
+      other = await make();
+    } finally {
+      subtle.importKey = importKey;
+    }
+    assert.equal(refused, 3);
+    using unlocked = await open(other.bytes);
+    assert.equal(unlocked.slotIndex, 0);
+  },
+);
 
 Deno.test("unlockEncryptionBlock() refuses every wrong secret", sanitize, async () => {
   const { bytes } = await makeBlock([passphrase, keyFile]);
