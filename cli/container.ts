@@ -31,6 +31,7 @@ import { Volume, type VolumeOptions } from "../fs/volume.ts";
 import { type AcquaintanceOptions, KnownServers, parseFingerprint, type RemoteLocator } from "../net/mod.ts";
 import { chooseLocator, type Locator, locatorName } from "./locator.ts";
 import type { Access } from "./options.ts";
+import { messageOf } from "./exit.ts";
 import { logToTerminal } from "./log.ts";
 import { type GivenSecret, readSecret } from "./passphrase.ts";
 import { readTokenFile } from "./secret_files.ts";
@@ -355,6 +356,10 @@ export async function serverOptions(remote: RemoteLocator, access: Access): Prom
       : [await readAuthorities(access.ca)],
     known: path === undefined ? undefined : new KnownServers(path),
     onUnknownServer: askAboutServer(host),
+    onUnremembered: (error) =>
+      (access.log ?? logToTerminal)(
+        `warning: Cannot remember the server ${host}: ${messageOf(error)}`,
+      ),
   };
 }
 

@@ -3,7 +3,7 @@ import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { CoverError } from "../crypto/errors.ts";
 import { KEY_FILE_BYTES } from "../crypto/mod.ts";
 import { fromBase64Url32 } from "../net/text.ts";
-import { logToTerminal } from "./log.ts";
+import { warnIfExposed } from "./exposure.ts";
 import { writeNewFile } from "./new_file.ts";
 import { decodeText } from "./terminal.ts";
 
@@ -72,26 +72,6 @@ async function collect(
   const exact = whole.slice(0, length);
   whole.fill(0);
   return exact;
-}
-
-/**
- * Tells of a file or folder that others may use, as ssh looks at its keys: `bits` count for what is this user's,
- * `foreign` for what is somebody else's, who will know why. Nobody is locked out.
- */
-export function warnIfExposed(
-  found: { readonly mode: number; readonly uid: number; isFile(): boolean; isDirectory(): boolean },
-  what: string,
-  { bits, foreign, log = logToTerminal }: {
-    readonly bits: number;
-    readonly foreign: number;
-    readonly log?: ((message: string) => void) | undefined;
-  },
-): void {
-  if (Deno.build.os === "windows" || !(found.isFile() || found.isDirectory())) return;
-  if ((found.mode & (found.uid === Deno.uid() ? bits : foreign)) === 0) return;
-  const mode = (found.mode & 0o777).toString(8).padStart(4, "0");
-  const right = found.isDirectory() ? "0700" : "0600";
-  log(`warning: ${what} is open to others (mode ${mode}, ${right} is right)`);
 }
 
 /**

@@ -2,13 +2,14 @@
  * What this machine remembers: the newest durable commit of each container and which container a locator had, so
  * that an older state or another container in its place is noticed. Its loss costs that protection and nothing else.
  */
-import { mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync, readFileSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { fromHex, hex } from "../crypto/bytes.ts";
 import type { DurablePoint } from "../fs/loading.ts";
-import { writeFileAtomic } from "../net/atomic_file.ts";
+import { whileLocked, writeFileAtomic } from "../net/atomic_file.ts";
 import { type Log, logToTerminal } from "./log.ts";
+import { warnIfExposed } from "./exposure.ts";
 
 /** The folder of what is remembered: `XDG_STATE_HOME/coverfs`, `~/.local/state/coverfs`, `%LOCALAPPDATA%\coverfs`. */
 export function stateFolder(): string | undefined {
@@ -28,6 +29,20 @@ export function stateFolder(): string | undefined {
 export function knownServersPath(): string | undefined {
   const folder = stateFolder();
   return folder && join(folder, "servers.json");
+}
+
+/** Tells of a folder of state that others may change, and of tokens that they may read. */
+export function warnOfExposedState(log: Log = logToTerminal): void {
+  const warn = (message: string) => log(`warning: ${message}`);
+  const folder = stateFolder();
+  if (folder === undefined) return;
+  for (const [path, bits] of [[folder, 0o022], [join(folder, "servers.json"), 0o077]] as const) {
+    try {
+      warnIfExposed(statSync(path), `"${path}"`, { bits, foreign: bits, warn });
+    } catch {
+      // it is not there, or cannot be looked at: who needs it will tell
+    }
+  }
 }
 
 interface Content {
@@ -83,23 +98,30 @@ export class RollbackMemory {
     options: { readonly lower?: boolean | undefined } = {},
   ): Promise<void> {
     if (this.#path === undefined) return this.#warn("No folder for state: rollback cannot be noticed");
-    const before = this.#load(), id = hex(containerId);
-    const known = before.containers[id];
+    const path = this.#path, id = hex(containerId);
     const told = point && { session: hex(point.session), commit: point.commit };
-    const fresh = told && known && known.commit > told.commit && !options.lower ? known : told;
-    const same = fresh === undefined ||
-      (known?.session === fresh.session && known.commit === fresh.commit);
-    if (same && before.locators[locator] === id) return;
-    const content = {
-      version: 1,
-      containers: fresh ? { ...before.containers, [id]: fresh } : before.containers,
-      locators: { ...before.locators, [locator]: id },
+    /** What is to be written; undefined if that is there already. */
+    const changed = () => {
+      const before = this.#load(), known = before.containers[id];
+      const fresh = told && known && known.commit > told.commit && !options.lower ? known : told;
+      const same = fresh === undefined ||
+        (known?.session === fresh.session && known.commit === fresh.commit);
+      if (same && before.locators[locator] === id) return undefined;
+      return {
+        version: 1,
+        containers: fresh ? { ...before.containers, [id]: fresh } : before.containers,
+        locators: { ...before.locators, [locator]: id },
+      };
     };
+    if (changed() === undefined) return;
     try {
-      mkdirSync(dirname(this.#path), { recursive: true, mode: 0o700 });
-      await writeFileAtomic(this.#path, JSON.stringify(content, undefined, 2) + "\n");
+      mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+      await whileLocked(path, async () => {
+        const content = changed();
+        if (content) await writeFileAtomic(path, JSON.stringify(content, undefined, 2) + "\n");
+      });
     } catch (error) {
-      this.#warn(`Cannot write "${this.#path}": rollback may not be noticed (${codeOf(error)})`);
+      this.#warn(`Cannot write "${path}": rollback may not be noticed (${codeOf(error)})`);
     }
   }
 
@@ -116,7 +138,13 @@ export class RollbackMemory {
       return empty;
     }
     try {
-      return parseRollbackMemory(text);
+      const content = parseRollbackMemory(text);
+      warnIfExposed(statSync(this.#path), `"${this.#path}"`, {
+        bits: 0o022,
+        foreign: 0o022,
+        warn: this.#warn,
+      });
+      return content;
     } catch {
       this.#warn(`"${this.#path}" is damaged: what was remembered against rollback is lost`);
       return empty;

@@ -126,7 +126,8 @@ async function argon2id(
     ]);
     return await crypto.subtle.deriveBits(how, key, KDF_BITS);
   } catch (error) {
-    if ((error as Error).name !== "NotSupportedError") throw error;
+    // A runtime that lacks the format "raw-secret" too may call that a TypeError.
+    if (!["NotSupportedError", "TypeError"].includes((error as Error).name)) throw error;
     const { argon2idAsync } = await import("@noble/hashes/argon2.js");
     const { passes: t, memoryKiB: m, lanes: p } = kdf;
     return new Uint8Array(await argon2idAsync(secret, salt, { t, m, p, dkLen: KDF_BITS / 8 }));

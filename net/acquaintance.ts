@@ -14,6 +14,8 @@ export interface AcquaintanceOptions extends TrustOptions {
   readonly token?: string | undefined;
   /** Time for one attempt to connect, in seconds; default {@linkcode CONNECT_SECONDS}. */
   readonly connectSeconds?: number | undefined;
+  /** Told where a server that has admitted the token cannot be remembered; default, that is thrown. */
+  readonly onUnremembered?: ((error: Error) => void) | undefined;
 }
 
 /** What a connection takes: who the server is, and a token to show it. */
@@ -53,7 +55,12 @@ export async function rememberServer(
   options: AcquaintanceOptions,
 ): Promise<void> {
   const pin = identity.kind === "pinned" ? { fingerprint: identity.fingerprint } : {};
-  await options.known?.remember(address, { token, ...pin });
+  try {
+    await options.known?.remember(address, { token, ...pin });
+  } catch (error) {
+    if (options.onUnremembered === undefined || error instanceof CoverError) throw error;
+    options.onUnremembered(error as Error);
+  }
 }
 
 /**

@@ -24,6 +24,25 @@ export async function writeFileAtomic(path: string, content: string | Uint8Array
   await syncDirectory(dirname(path));
 }
 
+/**
+ * Reads, changes and replaces a file while no other process of this program does: what two of them change at once is
+ * not lost. Where the system cannot lock the file's folder, it is done all the same.
+ */
+export async function whileLocked<T>(path: string, work: () => Promise<T>): Promise<T> {
+  let lock: Deno.FsFile | undefined;
+  try {
+    lock = await Deno.open(dirname(path), { read: true }); // the file itself is replaced each time
+    await lock.lock(true);
+  } catch {
+    // Windows, NFS
+  }
+  try {
+    return await work();
+  } finally {
+    lock?.close();
+  }
+}
+
 /** Makes the entries of a directory durable, where the system can do that. */
 export async function syncDirectory(path: string): Promise<void> {
   if (Deno.build.os === "windows") return; // directories cannot be opened for this there

@@ -2,7 +2,7 @@
 import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { CoverError } from "../crypto/errors.ts";
-import { readTextIfThere, writeFileAtomic } from "./atomic_file.ts";
+import { readTextIfThere, whileLocked, writeFileAtomic } from "./atomic_file.ts";
 import { formatAddress } from "./locator.ts";
 import { fromBase64Url32 } from "./text.ts";
 
@@ -36,29 +36,34 @@ export class KnownServers {
 
   /** Remembers a server; what `server` leaves out stays as it was. May be repeated. */
   async remember(address: Address, server: KnownServer): Promise<void> {
-    const servers = await this.#load();
     const key = formatAddress(address);
-    const before = servers.get(key);
-    const after = { ...before, ...server };
-    if (before?.fingerprint === after.fingerprint && before?.token === after.token && before !== undefined) {
-      return;
-    }
-    servers.set(key, after);
-    await this.#save(servers);
+    const changed = (before: KnownServer | undefined) => {
+      const after = { ...before, ...server };
+      const same = before?.fingerprint === after.fingerprint && before?.token === after.token;
+      return before !== undefined && same ? undefined : after;
+    };
+    if (changed((await this.#load()).get(key)) === undefined) return;
+    await this.#change((servers) => {
+      const after = changed(servers.get(key));
+      return after !== undefined && servers.set(key, after) !== undefined;
+    });
   }
 
   /** Forgets a server; @returns whether it was known. */
   async forget(address: Address): Promise<boolean> {
-    const servers = await this.#load();
-    if (!servers.delete(formatAddress(address))) return false;
-    await this.#save(servers);
-    return true;
+    return await this.#change((servers) => servers.delete(formatAddress(address)));
   }
 
-  async #save(servers: ReadonlyMap<string, KnownServer>): Promise<void> {
+  /** @param change says whether there is something to be saved */
+  async #change(change: (servers: Map<string, KnownServer>) => boolean): Promise<boolean> {
     await mkdir(dirname(this.path), { recursive: true, mode: 0o700 });
-    const content = { version: 1, servers: Object.fromEntries(servers) };
-    await writeFileAtomic(this.path, JSON.stringify(content, undefined, 2) + "\n");
+    return await whileLocked(this.path, async () => {
+      const servers = await this.#load();
+      if (!change(servers)) return false;
+      const content = { version: 1, servers: Object.fromEntries(servers) };
+      await writeFileAtomic(this.path, JSON.stringify(content, undefined, 2) + "\n");
+      return true;
+    });
   }
 
   async #load(): Promise<Map<string, KnownServer>> {

@@ -15,7 +15,8 @@ class Folder implements Disposable {
 
   file(name: string, content: string | Uint8Array): string {
     const path = join(this.path, name);
-    Deno.writeFileSync(path, typeof content === "string" ? new TextEncoder().encode(content) : content);
+    const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
+    Deno.writeFileSync(path, bytes, { mode: 0o600 });
     return path;
   }
 
@@ -107,7 +108,17 @@ async function onTerminal(
      try { console.log(JSON.stringify(await ${call})); }
      catch (error) { console.log(describeError(error)); Deno.exitCode = exitCodeOf(error); }`,
   );
-  const command = [Deno.execPath(), "run", "--quiet", "--no-check", "--allow-all", script];
+  const config = new URL("../../deno.json", import.meta.url).pathname;
+  const command = [
+    Deno.execPath(),
+    "run",
+    "--quiet",
+    "--no-check",
+    "--allow-all",
+    "--config",
+    config,
+    script,
+  ];
   return await onTerminalOf(command, answers);
 }
 

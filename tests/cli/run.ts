@@ -26,7 +26,7 @@ export class Workplace implements AsyncDisposable {
 
   static async make(): Promise<Workplace> {
     const place = new Workplace(await mkdtemp(join(tmpdir(), "coverfs-cli-")));
-    await writeFile(place.path("pass"), "correct horse\n");
+    await writeFile(place.path("pass"), "correct horse\n", { mode: 0o600 });
     return place;
   }
 

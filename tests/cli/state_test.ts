@@ -123,3 +123,46 @@ Deno.test("the folder of state follows the environment", strict, () => {
     );
   }
 });
+
+Deno.test("processes that remember at the same time lose nothing of each other's", strict, async () => {
+  using folder = new Folder();
+  const state = JSON.stringify(new URL("../../cli/state.ts", import.meta.url).href);
+  const known = JSON.stringify(new URL("../../net/known_servers.ts", import.meta.url).href);
+  const script = join(folder.path, "remember.ts");
+  Deno.writeTextFileSync(
+    script,
+    `import { RollbackMemory } from ${state};
+     import { KnownServers } from ${known};
+     const [file, servers, own] = Deno.args, id = new Uint8Array(16).fill(Number(own));
+     const memory = new RollbackMemory(file, (message) => console.log(message));
+     for (let commit = 1; commit <= 20; commit++) {
+       await memory.remember("/" + own, id, { session: id, commit });
+       await new KnownServers(servers).remember({ host: "h" + commit, port: Number(own) }, { token: "A".repeat(43) });
+     }`,
+  );
+  const servers = join(folder.path, "state", "servers.json"), all = [1, 2, 3, 4, 5, 6];
+  const said = await Promise.all(all.map(async (own) => {
+    const args = ["run", "--quiet", "--no-check", "-A", script, folder.file, servers, String(own)];
+    const { stdout, stderr } = await new Deno.Command(Deno.execPath(), { args }).output();
+    return new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
+  }));
+  assert.deepEqual(said, all.map(() => ""));
+  for (const own of all) {
+    assert.deepEqual(folder.memory().point(new Uint8Array(16).fill(own)), at(20, own));
+    assert.equal(folder.memory().containerAt(`/${own}`), `0${own}`.repeat(16));
+  }
+  assert.equal(Object.keys(JSON.parse(Deno.readTextFileSync(servers)).servers).length, 20 * all.length);
+});
+
+Deno.test("a state that others may change is told of once, and works", {
+  ...strict,
+  ignore: Deno.build.os === "windows",
+}, async () => {
+  using folder = new Folder();
+  await folder.memory().remember("/box", ID, at(5));
+  chmodSync(folder.file, 0o622);
+  const memory = folder.memory();
+  assert.deepEqual(memory.point(ID), at(5));
+  assert.equal(memory.containerAt("/box"), "01".repeat(16));
+  assert.deepEqual(folder.warnings, [`"${folder.file}" is open to others (mode 0622, 0600 is right)`]);
+});
