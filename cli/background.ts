@@ -19,7 +19,15 @@ export function reportReady(): void {
 /** How this program is started: the compiled binary itself, or deno with the main module. */
 function self(): string[] {
   if (Deno.build.standalone) return [];
-  return ["run", "--quiet", "--cached-only", "--no-check", "--allow-all", new URL(Deno.mainModule).pathname];
+  return [
+    "run",
+    "--quiet",
+    "--no-prompt",
+    "--cached-only",
+    "--no-check",
+    "--allow-all",
+    new URL(Deno.mainModule).pathname,
+  ];
 }
 
 /**

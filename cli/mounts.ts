@@ -3,6 +3,7 @@ import { mkdirSync, readdirSync, readFileSync, realpathSync, rmSync } from "node
 import { basename, dirname, join, resolve, sep } from "node:path";
 import { CoverError } from "../crypto/errors.ts";
 import { hex } from "../crypto/bytes.ts";
+import { readKernelFile } from "../ffi/kernel_files.ts";
 import { writeFileAtomic } from "../net/atomic_file.ts";
 import { type Log, logToFile, logToTerminal } from "./log.ts";
 import { stateFolder } from "./state.ts";
@@ -29,7 +30,7 @@ export function mountpointPath(mountpoint: string): string {
 }
 
 /** The full path of what is there or is to be, as far as links can be followed. */
-function fullPath(path: string): string {
+export function fullPath(path: string): string {
   const whole = resolve(path), above = dirname(whole);
   try {
     return realpathSync(whole);
@@ -133,8 +134,8 @@ export function runningMounts(): MountRecord[] {
  * What the kernel keeps of a container that is mounted at this very path: `rw`, `nosuid` and the like, as mount(8) has
  * them (proc_pid_mountinfo(5): spaces and the like in paths are octal). Undefined: no container is mounted there.
  */
-export async function kernelOptionsAt(mountpoint: string): Promise<string[] | undefined> {
-  const table = await Deno.readTextFile("/proc/self/mountinfo").catch(() => "");
+export function kernelOptionsAt(mountpoint: string): string[] | undefined {
+  const table = readKernelFile("/proc/self/mountinfo") ?? "";
   const fields = table.split("\n").map((line) => line.split(" ")).findLast(([, , , , path]) =>
     path?.replace(/\\([0-7]{3})/g, (_, code) => String.fromCharCode(parseInt(code, 8))) === mountpoint
   );
@@ -143,8 +144,8 @@ export async function kernelOptionsAt(mountpoint: string): Promise<string[] | un
 }
 
 /** Tells whether a container is mounted at this very path. */
-export async function mountedAt(mountpoint: string): Promise<boolean> {
-  return await kernelOptionsAt(mountpoint) !== undefined;
+export function mountedAt(mountpoint: string): boolean {
+  return kernelOptionsAt(mountpoint) !== undefined;
 }
 
 /**
@@ -163,12 +164,7 @@ export async function systemTool(command: string, ...args: string[]): Promise<st
 /** Tells whether a mount's process still serves it. */
 export function isRunning(record: MountRecord): boolean {
   if (record.exit !== undefined) return false;
-  try {
-    Deno.statSync(`/proc/${record.pid}`);
-    return true;
-  } catch {
-    return false;
-  }
+  return readKernelFile(`/proc/${record.pid}/stat`) !== undefined;
 }
 
 /** Begins to keep what a mount says, for `umount` to show. Where nothing can be kept, it goes to standard error. */

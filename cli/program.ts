@@ -28,6 +28,8 @@ import { umountCommand } from "./commands/umount.ts";
 import { describeError, EXIT, exitCodeOf, FSCK_EXIT } from "./exit.ts";
 import { calledByMountFuse, HELPER, mountExit, parseHelperCall } from "./mount_helper.ts";
 import { printError } from "./output.ts";
+import { dropPermissions } from "./permissions.ts";
+import { warnOfExposedState } from "./state.ts";
 
 const EXAMPLES = `
 Examples:
@@ -99,6 +101,10 @@ export async function run(args: readonly string[]): Promise<number> {
   if (calledByMountFuse(args, program.commands.map((command) => command.name()))) {
     return await runHelper(args);
   }
+  program.hook("preAction", (_program, command) => {
+    if (command.options.some(({ long }) => long === "--container")) warnOfExposedState();
+    dropPermissions(command);
+  });
   try {
     await program.parseAsync(args, { from: "user" });
     return code;

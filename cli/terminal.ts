@@ -11,6 +11,8 @@ const LINE_MAX = 4096;
 
 /** A terminal to ask on. */
 export class Terminal implements Disposable {
+  /** The device to write to, where it was opened in advance. */
+  static #prepared: Deno.FsFile | undefined;
   readonly #input: Deno.FsFile;
   readonly #output: Deno.FsFile;
 
@@ -19,13 +21,26 @@ export class Terminal implements Disposable {
     this.#output = output;
   }
 
+  /**
+   * Has {@linkcode Terminal.open} work when permissions have been given up: to write to a terminal takes all of them, to
+   * read from one does not (`check_special_file`, Deno 2.9).
+   */
+  static prepare(): void {
+    try {
+      this.#prepared ??= Deno.openSync(DEVICE.output, { read: true, write: true });
+    } catch {
+      // no terminal
+    }
+  }
+
   /** Opens the terminal that this process belongs to; undefined where there is none. */
   static open(): Terminal | undefined {
     let input: Deno.FsFile | undefined;
     try {
       input = Deno.openSync(DEVICE.input, { read: true, write: Deno.build.os === "windows" });
       if (input.isTerminal()) {
-        return new Terminal(input, Deno.openSync(DEVICE.output, { read: true, write: true }));
+        const output = this.#prepared ?? Deno.openSync(DEVICE.output, { read: true, write: true });
+        return new Terminal(input, output);
       }
     } catch {
       // no terminal
@@ -80,7 +95,7 @@ export class Terminal implements Disposable {
 
   [Symbol.dispose](): void {
     this.#input.close();
-    this.#output.close();
+    if (this.#output !== Terminal.#prepared) this.#output.close();
   }
 }
 

@@ -30,13 +30,24 @@ const MSG_DONTWAIT = 0x40, MSG_NOSIGNAL = 0x4000;
 /** `struct sockaddr_un` (sys/un.h): 16 bits of family, then 108 bytes of path. */
 const PATH_OFFSET = 2, PATH_MAX = 108;
 
+/** Sends datagrams to one Unix socket. */
+export interface DatagramSender extends Disposable {
+  /**
+   * Sends one, and does not wait for room there.
+   *
+   * @throws {Error} with the errno in its message where nobody listens, or the system has no such sockets
+   */
+  send(data: Uint8Array<ArrayBuffer>): void;
+}
+
 /**
- * Sends one datagram to a Unix socket and does not wait for room there.
+ * Opens what datagrams are sent by; that is not a connection. It works on when the permission to open libraries is given
+ * up.
  *
  * @param path of the socket; one that begins with `@` is an abstract name
- * @throws {Error} with the errno in its message where nobody listens, or the system has no such sockets
+ * @throws {Error} where the system has no such sockets, or the path is too long
  */
-export function sendDatagram(path: string, data: Uint8Array<ArrayBuffer>): void {
+export function openDatagrams(path: string): DatagramSender {
   if (Deno.build.os !== "linux") {
     throw new Error(`Cannot send to "${path}": not possible on ${Deno.build.os}`);
   }
@@ -47,15 +58,31 @@ export function sendDatagram(path: string, data: Uint8Array<ArrayBuffer>): void 
   address.set(name, PATH_OFFSET);
   if (abstract) address[PATH_OFFSET] = 0;
   const library = Deno.dlopen("libc.so.6", LIBC);
+  const { socket, sendto, close, __errno_location } = library.symbols;
+  return {
+    send: (data) => {
+      const fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+      const size = BigInt(data.length), flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+      const sent = fd < 0 ? -1n : sendto(fd, data, size, flags, address, address.length);
+      const errno = sent === size ? 0 : errnoAt(__errno_location());
+      if (fd >= 0) close(fd);
+      if (sent !== size) throw new Error(`Cannot send to "${path}": errno ${errno}`);
+    },
+    [Symbol.dispose]: () => library.close(),
+  };
+}
+
+/** Reading memory takes the permission that may have been given up. */
+function errnoAt(location: Deno.PointerValue): number | "unknown" {
   try {
-    const { socket, sendto, close, __errno_location } = library.symbols;
-    const fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    const size = BigInt(data.length), flags = MSG_DONTWAIT | MSG_NOSIGNAL;
-    const sent = fd < 0 ? -1n : sendto(fd, data, size, flags, address, address.length);
-    const errno = new Deno.UnsafePointerView(__errno_location()!).getInt32();
-    if (fd >= 0) close(fd);
-    if (sent !== size) throw new Error(`Cannot send to "${path}": errno ${errno}`);
-  } finally {
-    library.close();
+    return new Deno.UnsafePointerView(location!).getInt32();
+  } catch {
+    return "unknown";
   }
+}
+
+/** Sends one datagram to a Unix socket. @throws {Error} as {@linkcode openDatagrams} and its `send()` */
+export function sendDatagram(path: string, data: Uint8Array<ArrayBuffer>): void {
+  using sender = openDatagrams(path);
+  sender.send(data);
 }

@@ -4,6 +4,7 @@ const command = new Deno.Command(Deno.execPath(), {
   args: [
     "compile",
     "--allow-all",
+    "--no-prompt",
     "--no-check",
     "--output",
     `${root}coverfs`,

@@ -18,7 +18,9 @@ const { success } = await new Deno.Command(Deno.execPath(), {
 if (!success) Deno.exit(1);
 mkdirSync(folder, { recursive: true });
 const program =
-  `${quote(realpathSync(Deno.execPath()))} run --quiet --cached-only --no-check --allow-all --config ` +
+  `${
+    quote(realpathSync(Deno.execPath()))
+  } run --quiet --no-prompt --cached-only --no-check --allow-all --config ` +
   `${quote(join(root, "deno.json"))} ${quote(join(root, "main.ts"))}`;
 for (const [name, first] of [["coverfs", ""], ["mount.coverfs", " mount.coverfs"]] as const) {
   const launcher = join(folder, name);

@@ -21,7 +21,7 @@ import { keepLog, mountpointPath, noteMount, refuseBelow } from "../mounts.ts";
 import { byteSize, duration, keepAlive, octalMask, ownerId, writingCommand } from "../options.ts";
 import { type GivenSecret, readSecret, withEnvironment } from "../passphrase.ts";
 import { remount } from "../remount.ts";
-import { notifyService } from "../service.ts";
+import { openNotify } from "../service.ts";
 import { stateFolder } from "../state.ts";
 
 /** How often a read-only mount looks for newer commits, and a writing one for room and what to remember, in ms. */
@@ -177,6 +177,7 @@ class Mounting {
   readonly #mountpoint: string;
   readonly #options: MountingOptions;
   readonly #opened: Log | undefined;
+  readonly #notify = openNotify();
   /** Where `umount` looks, once there is a mount in the background that has no log of its own. */
   #kept: Log | undefined;
   /** What was said before, which nobody may have read. */
@@ -258,7 +259,7 @@ class Mounting {
       }
       this.#opened?.(`mounted ${name} at ${this.#mountpoint}`);
       reportReady();
-      notifyService("READY=1");
+      this.#notify("READY=1");
       await this.#untilEnd(mounted, volume, stopping);
       this.#opened?.(`unmounted ${this.#mountpoint}`);
     } finally {
@@ -274,7 +275,7 @@ class Mounting {
       ? whenIdle(mounted, { seconds: idle, end: () => this.#endIdle(mounted, volume) })
       : undefined;
     const end = await Promise.race([mounted.done, stopping]);
-    notifyService("STOPPING=1");
+    this.#notify("STOPPING=1");
     if (end?.reason === "failed") throw new CoverError("failure", "The mount broke", { cause: end.error });
   }
 

@@ -5,7 +5,7 @@ import { ACCESS_FORMATS, openAccessLog } from "../access_log.ts";
 import { describeError } from "../exit.ts";
 import { byteSize, wholeNumber } from "../options.ts";
 import { print, printError } from "../output.ts";
-import { notifyService } from "../service.ts";
+import { openNotify } from "../service.ts";
 
 /** `coverfs serve`: keeps containers for others, and knows no keys. */
 export const serveCommand = () =>
@@ -37,6 +37,8 @@ export const serveCommand = () =>
       if ((cert === undefined) !== (key === undefined)) {
         throw new CoverError("usage", "--cert and --key go together");
       }
+      const notify = openNotify();
+      if (Deno.build.os !== "windows") Deno.permissions.revokeSync({ name: "ffi" });
       await using server = await serve({
         ...(ram ? {} : { root }),
         ...(host === undefined ? {} : { hostname: host }),
@@ -67,7 +69,7 @@ export const serveCommand = () =>
           `Link, as secret as a password: ${server.link(server.firstToken, { host: host ?? "localhost" })}`,
         );
       }
-      notifyService("READY=1");
+      notify("READY=1");
       await stopping;
-      notifyService("STOPPING=1");
+      notify("STOPPING=1");
     });

@@ -18,19 +18,17 @@ export const syncCommand = () =>
     .description("have everything committed that was written to mounts, and wait")
     .argument("[MOUNTPOINT...]", "where they are mounted; all mounts of this user if none is named")
     .action(async (given) => {
-      await forEachItem(given.length > 0 ? given.map(mountpointPath) : await mountpoints(), syncMount);
+      await forEachItem(given.length > 0 ? given.map(mountpointPath) : mountpoints(), syncMount);
     });
 
 /** Where this user has something mounted. */
-async function mountpoints(): Promise<string[]> {
-  const places = runningMounts().map(({ mountpoint }) => mountpoint);
-  const mounted = await Promise.all(places.map(mountedAt));
-  return places.filter((_, i) => mounted[i]);
+function mountpoints(): string[] {
+  return runningMounts().map(({ mountpoint }) => mountpoint).filter(mountedAt);
 }
 
 /** Has everything committed that was written to a mount. @throws {CoverError} what this means for it */
 export async function syncMount(mountpoint: string): Promise<void> {
-  if (!await mountedAt(mountpoint)) {
+  if (!mountedAt(mountpoint)) {
     throw new CoverError("no-such-path", `Cannot sync "${mountpoint}": no container is mounted there`, {
       hint: "Name the mountpoint itself",
     });

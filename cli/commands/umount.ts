@@ -25,7 +25,7 @@ export const umountCommand = () =>
     .option("-l, --lazy", "take it out of the tree at once; who has files open goes on using them")
     .action(async (given, options) => {
       const mountpoint = mountpointPath(given), record = await readMount(mountpoint);
-      const ended = record !== undefined && !isRunning(record) && !await mountedAt(mountpoint);
+      const ended = record !== undefined && !isRunning(record) && !mountedAt(mountpoint);
       if (!ended) await unmount(mountpoint, options.lazy === true); // else it is only told how it ended
       if (record === undefined || options.lazy) return;
       let end: MountRecord | undefined = record;

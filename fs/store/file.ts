@@ -15,10 +15,10 @@ import {
 import { breathe } from "../clock.ts";
 import { Broken, Errno, type ErrnoName, FsError } from "../errors.ts";
 import type { Position } from "../types.ts";
-import { lockContainer } from "./file_lock.ts";
+import { lockContainer, type LockOptions } from "./file_lock.ts";
 
 /** How to open a store in a file. */
-export interface FileStoreOptions {
+export interface FileStoreOptions extends LockOptions {
   /** Bytes that the file may have at most; beyond is EDQUOT. */
   readonly maxBytes?: number | undefined;
   /**
@@ -60,7 +60,7 @@ export async function openFileStore(
 ): Promise<FileStore> {
   const fd = mode === "create" ? createFile(path) : openFile(path, mode);
   try {
-    const lock = mode === "read" ? undefined : lockContainer(path);
+    const lock = mode === "read" ? undefined : lockContainer(path, options);
     if (mode === "create") syncDirectory(dirname(path));
     return new FileStore(fd, { path, lock, ...options });
   } catch (error) {

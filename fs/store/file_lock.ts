@@ -9,16 +9,22 @@ function lockPath(path: string): string {
   return Deno.build.os === "windows" ? `${path}.lock` : path;
 }
 
+/** How to lock. */
+export interface LockOptions {
+  /** Reads a file of the kernel; undefined where it cannot be read. Default: as any other file. */
+  readonly readKernelFile?: ((path: string) => string | undefined) | undefined;
+}
+
 /**
  * Takes the lock of a container for as long as the answer is not disposed, or the process lives.
  *
  * @throws {CoverError} "busy" if another writer has it, "failure" where the filesystem has no locks
  */
-export function lockContainer(path: string): Disposable {
+export function lockContainer(path: string, options: LockOptions = {}): Disposable {
   const file = openLockFile(path);
   try {
     if (tryLock(file, path)) return { [Symbol.dispose]: () => file.close() };
-    const holder = lockHolder(file);
+    const holder = lockHolder(file, options);
     const who = holder === undefined ? "another process" : `process ${holder}`;
     throw new CoverError("busy", `Cannot open container "${path}" to write: ${who} is writing it`, {
       hint: "Unmount or end it there, or read only (--read-only)",
@@ -52,13 +58,14 @@ function tryLock(file: Deno.FsFile, path: string): boolean {
 }
 
 /** The process that has the lock, where the system tells (Linux: /proc/locks, see proc_locks(5)). */
-function lockHolder(file: Deno.FsFile): number | undefined {
+function lockHolder(file: Deno.FsFile, { readKernelFile }: LockOptions): number | undefined {
   try {
+    const read = readKernelFile ?? ((path) => readFileSync(path, "utf8"));
     const { dev, ino } = file.statSync();
     const major = Math.floor(dev / 256) % 4096, minor = dev % 256 + Math.floor(dev / 2 ** 20) * 256;
     const hex = (number: number) => number.toString(16).padStart(2, "0");
     const id = ` ${hex(major)}:${hex(minor)}:${ino} `;
-    const line = readFileSync("/proc/locks", "utf8").split("\n")
+    const line = read("/proc/locks")?.split("\n")
       .find((one) => one.includes(" FLOCK ") && !one.includes(" -> ") && one.includes(id));
     const pid = Number(/ (\d+) [0-9a-f]+:[0-9a-f]+:/.exec(line ?? "")?.[1]);
     return pid > 0 ? pid : undefined;

@@ -254,11 +254,12 @@ Deno.test(
       assert.equal(ran.code, code, ran.error);
       assertOneLine(
         ran,
-        /another container lies in its place\nhint: If that is meant, use --accept-rollback once$/,
+        /another container lies in its place\nhint: If that is meant, use --accept-replaced once$/,
       );
     }
+    assert.equal((await place.run(["ls", "--accept-rollback"])).code, 20, "that is another thing");
     assert.deepEqual(await readFile(place.container), before);
-    assert.equal((await place.run(["ls", "--accept-rollback"])).code, 0);
+    assert.equal((await place.run(["ls", "--accept-replaced"])).code, 0);
     assert.equal((await place.run(["ls"])).code, 0, "it is remembered now");
   },
 );
@@ -267,7 +268,7 @@ Deno.test(
   "a wrong token ends with 22, a wrong fingerprint with 21, a wrong name with 10, and change nothing",
   strict,
   async () => {
-    await using place = await Workplace.make();
+    await using place = await Workplace.make("correct horse battery staple");
     const root = place.path("served");
     await using server = await startServer({ root });
     const link = (token: string) => server.link(token, { host: HOST, name: "box" }),

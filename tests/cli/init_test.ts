@@ -4,6 +4,7 @@ import { hookedRoot, HOST, Relay, startServer } from "../net/servers.ts";
 import { smallDisk, Workplace } from "./run.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
+const STRONG = "correct horse battery staple";
 const INIT = ["init", "--kdf-rounds", "210000"];
 
 Deno.test({
@@ -11,7 +12,7 @@ Deno.test({
   ignore: Deno.build.os !== "linux" || Deno.uid() !== 0,
   ...strict,
   fn: async () => {
-    await using place = await Workplace.make();
+    await using place = await Workplace.make(STRONG);
     await using disk = await smallDisk(place, 8192);
     const ran = await place.run([...INIT, `${disk.path}/container`]);
     assert.equal(ran.code, 25, ran.error);
@@ -22,7 +23,7 @@ Deno.test({
 });
 
 Deno.test("init beyond a server's quota ends with 25 and leaves nothing behind", strict, async () => {
-  await using place = await Workplace.make();
+  await using place = await Workplace.make(STRONG);
   await using server = await startServer({ maxContainerBytes: 131072 });
   const link = server.link(server.firstToken!, { host: HOST });
   const ran = await place.run([...INIT, link]);
@@ -35,7 +36,7 @@ Deno.test("init beyond a server's quota ends with 25 and leaves nothing behind",
 });
 
 Deno.test("init on a server whose disk fails leaves nothing behind", strict, async () => {
-  await using place = await Workplace.make();
+  await using place = await Workplace.make(STRONG);
   await using server = await startServer({
     decorate: hookedRoot((operation) => {
       if (operation === "sync") throw new Error("EIO");
@@ -52,7 +53,7 @@ Deno.test(
   "init that is interrupted while the server does not answer leaves nothing behind",
   strict,
   async () => {
-    await using place = await Workplace.make();
+    await using place = await Workplace.make(STRONG);
     const reached = Promise.withResolvers<void>(), held = Promise.withResolvers<void>();
     let syncs = 0;
     await using server = await startServer({
@@ -80,7 +81,7 @@ Deno.test(
   "init whose connection is cut goes on when it is back; one that fails then removes its rest",
   strict,
   async () => {
-    await using place = await Workplace.make();
+    await using place = await Workplace.make(STRONG);
     let broken = false, syncs = 0;
     await using server = await startServer({
       decorate: hookedRoot((operation) => {

@@ -139,7 +139,7 @@ Deno.test(
     const ended = await sh(place, `coverfs umount ${mnt}`);
     assert.equal(ended.code, 0, ended.error);
     assert.equal((await sh(place, `mount.coverfs ${container} ${mnt} -o bogus`)).code, 1);
-    await writeFile(place.path("wrong"), "wrong");
+    await writeFile(place.path("wrong"), "wrong", { mode: 0o600 });
     const wrong = await sh(place, `mount.coverfs ${container} ${mnt} -o passfile=${place.path("wrong")}`);
     assert.equal(wrong.code, 32);
     assert.match(wrong.error, /^coverfs: Cannot open container: wrong passphrase\n/);

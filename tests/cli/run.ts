@@ -24,9 +24,10 @@ export class Workplace implements AsyncDisposable {
     this.container = join(folder, "container");
   }
 
-  static async make(): Promise<Workplace> {
+  /** @param passphrase a weak one unless told otherwise: `init` warns of it */
+  static async make(passphrase = "correct horse"): Promise<Workplace> {
     const place = new Workplace(await mkdtemp(join(tmpdir(), "coverfs-cli-")));
-    await writeFile(place.path("pass"), "correct horse\n", { mode: 0o600 });
+    await writeFile(place.path("pass"), passphrase + "\n", { mode: 0o600 });
     return place;
   }
 
