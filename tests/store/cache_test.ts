@@ -5,6 +5,7 @@ import { StoreDecorator } from "../../fs/block/decorator.ts";
 import { breathe } from "../../fs/clock.ts";
 import type { BlockStore } from "../../fs/block/store.ts";
 import { RamStore } from "../../fs/store/ram.ts";
+import { FILE, makeContainer, name, openVolume, pattern } from "../fs/fixture.ts";
 import { sealedBlocks, storeSuite } from "./conformance.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
@@ -161,3 +162,23 @@ Deno.test(
     );
   },
 );
+
+Deno.test("what is kept of a container is what its store has, sealed, and nothing else", strict, async () => {
+  const base = new RamStore(), below = new SlowStore(base), content = pattern(40 * 4096);
+  await makeContainer(base);
+  const writer = await openVolume(base), ino = writer.create(0, name("file"), FILE);
+  await writer.write(ino, 0, content);
+  await writer.end();
+  const cache = new CachedStore(below), reader = await openVolume(cache, "read");
+  same(await reader.read(ino, 0, content.length), content);
+  assert(cache.bytes > 40 * SEALED);
+  below.reads.length = 0;
+  let kept = 0;
+  for (let position = 0; position < await base.size(); position++) {
+    const asked = below.reads.length, sealed = await cache.read(position, 1);
+    if (below.reads.length > asked) continue; // it was not kept
+    kept++;
+    same(sealed, await base.read(position, 1));
+  }
+  assert(kept >= 40, `${kept}`);
+});
