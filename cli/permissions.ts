@@ -20,6 +20,7 @@ const NEEDS: Readonly<Record<string, readonly PermissionKind[]>> = {
   man: ["env"],
   /** `sys` tells how full a disk is. `ffi` only until the service manager's socket is open: see its action. */
   serve: ["read", "write", "net", "env", "sys", "ffi"],
+  token: ["read", "write", "env"],
   /** /proc is read by libc. */
   sync: ["read", "env", "sys", "ffi"],
   umount: ["read", "write", "env", "sys", "run", "ffi"],

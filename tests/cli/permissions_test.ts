@@ -38,6 +38,8 @@ const LOCAL: [args: string[], granted: string][] = [
   [["passwd", "--new-passfile", "pass", "--kdf-rounds", "210000"], FILES],
   [["key", "list"], FILES],
   [["serve", "--ram", "--cert", "none", "--key", "none"], "read write net env sys"],
+  [["token", "list"], "read write env"],
+  [["bench", "--time", "1ms"], FILES],
   [["umount", "none"], `${FILES} run`],
   [["sync", "none"], "read env sys ffi"],
   [["completion", "bash"], "env"],
