@@ -13,7 +13,7 @@ import { kernelOptionsAt, systemTool } from "./mounts.ts";
  * what {@linkcode syncMount} throws, of a mount that is read-only by then
  */
 export async function remount(mountpoint: string, items: readonly string[]): Promise<void> {
-  const now = await kernelOptionsAt(mountpoint);
+  const now = kernelOptionsAt(mountpoint);
   if (now === undefined) {
     throw new CoverError("cannot-mount", `Cannot remount "${mountpoint}": no container is mounted there`);
   }

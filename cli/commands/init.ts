@@ -7,7 +7,13 @@ import { containerKeys, createRemote } from "../container.ts";
 import { interruptible } from "../interrupt.ts";
 import { chooseLocator, locatorName } from "../locator.ts";
 import { makeContainer, refuseExisting } from "../new_container.ts";
-import { chooseKdf, type NewSlotRequest, readNewSlot, recoverySlot, slotMakingCommand } from "../new_slots.ts";
+import {
+  chooseKdf,
+  type NewSlotRequest,
+  readNewSlot,
+  recoverySlot,
+  slotMakingCommand,
+} from "../new_slots.ts";
 import { print } from "../output.ts";
 import { type PassphraseSource, withEnvironment } from "../passphrase.ts";
 import { RollbackMemory } from "../state.ts";
