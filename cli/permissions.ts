@@ -24,6 +24,8 @@ const NEEDS: Readonly<Record<string, readonly PermissionKind[]>> = {
   /** /proc is read by libc. */
   sync: ["read", "env", "sys", "ffi"],
   umount: ["read", "write", "env", "sys", "run", "ffi"],
+  /** `net` for the socket of a running mount. */
+  compact: ["read", "write", "net", "env", "sys", "ffi"],
   /** Opens /dev/fuse and files in /proc and /sys, which the runtime grants to nobody who has given up anything. */
   mount: PERMISSION_KINDS,
 };

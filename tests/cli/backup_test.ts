@@ -232,7 +232,7 @@ Deno.test("clone and init take away what killed ones left, and nothing else", st
   assert(making);
   const made = await place.run(["init", "--kdf-rounds", "210000", "copy"]);
   assert.equal(made.code, 0, made.error);
-  assert.match(made.error, /^coverfs: warning: ".*\.copy\.c{12}\.coverfs-part" is a whole container .*\n$/);
+  assert.match(made.error, /^coverfs: warning: ".*\.copy\.c{12}\.coverfs-part" is a whole container .*\n/m);
   assert.deepEqual((await readdir(place.folder)).filter((one) => one.endsWith("-part")).sort(), [
     `.copy.${"c".repeat(12)}.coverfs-part`,
     `.copy.${"d".repeat(12)}.coverfs-part`,

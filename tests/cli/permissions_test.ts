@@ -32,7 +32,7 @@ const LOCAL: [args: string[], granted: string][] = [
   [["stat", "/"], FILES],
   [["info"], FILES],
   [["fsck"], FILES],
-  [["compact"], FILES],
+  [["compact"], "read write net env sys ffi"],
   [["clone", "container", "copy"], FILES],
   [["header", "backup", "header.bak"], FILES],
   [["passwd", "--new-passfile", "pass", "--kdf-rounds", "210000"], FILES],
