@@ -209,6 +209,11 @@ try {
   }
   await using container = await make(`${work}/extents`);
   await overwriting(container);
+} catch (error) {
+  for (let one: unknown = error; one !== undefined; one = (one as SuppressedError).suppressed) {
+    console.error(one);
+  }
+  Deno.exitCode = 1;
 } finally {
   await Deno.remove(work, { recursive: true });
 }

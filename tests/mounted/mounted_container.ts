@@ -52,7 +52,7 @@ export class MountedContainer implements AsyncDisposable {
     const made = new MountedContainer(work, options);
     try {
       await Deno.mkdir(made.mountpoint);
-      await Deno.writeTextFile(made.passfile, "test");
+      await Deno.writeTextFile(made.passfile, "test", { mode: 0o600 });
       if (options.remote) await made.#serve();
       await made.#container("init", ["--suite", options.cipher, "--kdf-rounds", "210000"]);
       await made.mount();
@@ -122,6 +122,7 @@ export class MountedContainer implements AsyncDisposable {
   async memory(what: "VmRSS" | "VmHWM"): Promise<number> {
     const { mountpoint } = this, folder = `${this.#work}/state/coverfs/mounts`;
     for await (const { name } of Deno.readDir(folder)) {
+      if (!name.endsWith(".json")) continue;
       const mount = JSON.parse(await Deno.readTextFile(`${folder}/${name}`));
       if (mount.mountpoint !== mountpoint) continue;
       const status = await Deno.readTextFile(`/proc/${mount.pid}/status`);
