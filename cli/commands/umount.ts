@@ -6,7 +6,6 @@ import {
   isRunning,
   mountedAt,
   mountpointPath,
-  type MountRecord,
   readMount,
   systemTool,
   takeLog,
@@ -28,12 +27,11 @@ export const umountCommand = () =>
       const ended = record !== undefined && !isRunning(record) && !mountedAt(mountpoint);
       if (!ended) await unmount(mountpoint, options.lazy === true); // else it is only told how it ended
       if (record === undefined || options.lazy) return;
-      let end: MountRecord | undefined = record;
-      while (end !== undefined && isRunning(end)) {
+      while (isRunning(await readMount(mountpoint) ?? record)) {
         await new Promise((resolve) => setTimeout(resolve, POLL));
-        end = await readMount(mountpoint);
       }
-      const exit = end?.exit;
+      // Only now: it notes how it has ended as the last thing it does.
+      const exit = (await readMount(mountpoint))?.exit;
       await forgetMount(mountpoint);
       for (const line of await takeLog(mountpoint)) printError(escapeControls(line));
       if (exit === 0) return;

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { mkdir, readdir, stat, symlink, utimes, writeFile } from "node:fs/promises";
-import { smallDisk, Workplace } from "./run.ts";
+import { prepared, smallDisk, Workplace } from "./run.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true, ignore: Deno.build.os !== "linux" };
 
@@ -160,4 +160,20 @@ Deno.test("access times move on a mount, and stay with --noatime and with -o noa
       assert.equal((await place.run(["umount", place.path("mnt")])).code, 0);
     }
   }
+});
+
+Deno.test("umount tells how a mount has ended though that ends before umount(8) does", strict, async () => {
+  await using place = await prepared();
+  await mkdir(place.path("bin"));
+  const env = { XDG_STATE_HOME: place.path("state"), PATH: `${place.path("bin")}:${Deno.env.get("PATH")}` };
+  for (const command of ["umount", "fusermount3"]) {
+    // As for a mount whose million files the kernel has to forget.
+    const slow = `#!/bin/sh
+PATH=\${PATH#*:}; pid=$(sed 's/.*"pid":\\([0-9]*\\).*/\\1/' "${env.XDG_STATE_HOME}"/coverfs/mounts/*.json)
+${command} "$@" && while [ -e /proc/$pid/stat ]; do sleep 0.05; done`;
+    await writeFile(place.path("bin", command), slow, { mode: 0o755 });
+  }
+  assert.equal((await place.run(["mount", place.path("mnt")], { env })).code, 0);
+  const ended = await place.run(["umount", place.path("mnt")], { env });
+  assert.deepEqual([ended.code, ended.error], [0, ""]);
 });
