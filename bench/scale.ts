@@ -150,7 +150,7 @@ async function smallChange(container: MountedContainer): Promise<void> {
 /** Overwriting single blocks of a file with many extents, and of one with few. */
 async function overwriting(container: MountedContainer): Promise<void> {
   await withContainer(container, async (volume) => {
-    const random = randomNumbers(3), page = new Uint8Array(BLOCK).fill(7), fresh = 4096;
+    const random = randomNumbers(3), page = new Uint8Array(BLOCK).fill(7), fresh = 65_536;
     const make = async (text: string, count: number, step: number) => {
       const ino = volume.create(ROOT, name(text), FILE);
       volume.hold(ino);
