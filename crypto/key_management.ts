@@ -20,8 +20,13 @@ import { type Secret, secretInput } from "./secrets.ts";
 import { deriveSubkey, hmac } from "./subkeys.ts";
 import { FORMAT_VERSION, parseSuite, suiteNumber } from "./suites.ts";
 
-/** A secret that is to get a key slot, and what its owner calls it (at most 32 bytes of UTF-8). */
-export type NewSlot = Secret & { readonly label?: string };
+/** A secret that is to get a key slot. */
+export type NewSlot = Secret & {
+  /** What its owner calls it, at most 32 bytes of UTF-8. */
+  readonly label?: string;
+  /** How this one is stretched, whatever is chosen for others. */
+  readonly kdf?: KdfParameters;
+};
 
 /** How new slots stretch their secrets. Recovery keys are random and always take the fewest rounds. */
 export interface KdfChoice {
@@ -258,7 +263,7 @@ async function fillSlots(
 function kdfFor(slot: NewSlot, choice: KdfChoice, limits: KdfLimits): KdfParameters {
   const floor = limits.pbkdf2Floor;
   if (slot.kind === "recovery-key") return { name: "pbkdf2-hmac-sha-512", rounds: floor };
-  return choice.kdf ?? { name: "pbkdf2-hmac-sha-512", rounds: choice.rounds ?? floor };
+  return slot.kdf ?? choice.kdf ?? { name: "pbkdf2-hmac-sha-512", rounds: choice.rounds ?? floor };
 }
 
 /** Changes a copy of the block, which keeps all bytes that this version does not know. */

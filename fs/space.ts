@@ -183,6 +183,16 @@ export class Space {
     return runs;
   }
 
+  /** The first free run that ends behind a position. */
+  nextFree(position: Position): Run | undefined {
+    return this.#free.next(position);
+  }
+
+  /** Takes blocks that {@linkcode nextFree} has just named, for as long as they are written without being anybody's. */
+  takeFree({ position, count }: Run): void {
+    this.#free.use(position, count);
+  }
+
   /** Blocks in use. */
   get used(): number {
     return this.#grownTo - this.#free.freeBlocks;

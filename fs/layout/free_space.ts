@@ -85,6 +85,21 @@ export class FreeSpace {
     }
   }
 
+  /** The first free run that ends behind a position, the tail at last. */
+  next(position: Position): Run | undefined {
+    const l = Math.max(this.#leafOf(position), 0), leaf = this.#leaves[l];
+    if (leaf !== undefined) {
+      const i = Math.max(indexOf(leaf, position), 0);
+      for (const [one, at] of [[leaf, i], [leaf, i + 1], [this.#leaves[l + 1], 0]] as const) {
+        if (one === undefined || at >= one.length) continue;
+        const run = { position: one.starts[at]!, count: one.counts[at]! };
+        if (run.position + run.count > position) return run;
+      }
+    }
+    const start = Math.max(position, this.#tail);
+    return start < this.#limit ? { position: start, count: this.#limit - start } : undefined;
+  }
+
   /**
    * Begins anew: these runs are used, in any order, everything else is free.
    *

@@ -71,6 +71,27 @@ Deno.test("rekey: afterwards the old key opens nothing, and is needed for nothin
   assert.deepEqual(await rekeyAll(store), { moved: 0, unreadable: 0 }, "there is nothing left to do");
 });
 
+Deno.test("rekey: nothing that was sealed under the old key is left, and the old header shows nothing", async () => {
+  const store = await oldContainer();
+  const volume = await openVolume(store);
+  await volume.write(volume.create(ROOT, name("large"), FILE), 0, pattern(2 << 20));
+  await volume.write(volume.create(ROOT, name("behind it"), FILE), 0, pattern(BYTES));
+  await volume.sync();
+  volume.unlink(ROOT, name("large")); // where chunks of journal are then begun
+  await volume.end();
+  const before = RamStore.fromBytes(store.toBytes());
+  await rekeyAll(store);
+  await assertWhole(store, await nextKeys(false));
+  for (let position = 0; position < Math.min(await before.size(), await store.size()); position++) {
+    const was = await before.read(position, 1), is = await store.read(position, 1);
+    assert.ok(is.every((byte) => byte === 0) || !equal(is, was), `block ${position} is as it was`);
+  }
+  for (const copy of [0, 1] as const) {
+    await store.writeHeader("super", copy, await before.readHeader("super", copy));
+  }
+  await assert.rejects(openVolume(store, "read"), { kind: "damaged" });
+});
+
 Deno.test("rekey: a container that is in use is sealed anew all the same", async () => {
   const store = await oldContainer(), keys = await nextKeys(false);
   const volume = await openVolume(store, "write", { keys: await nextKeys(true) });

@@ -14,6 +14,12 @@ function check(space: FreeSpace, used: readonly boolean[]): void {
     holes.push({ position, count: i - position });
   }
   assert.deepEqual([...space.runs()], holes);
+  const all = tail < used.length ? [...holes, { position: tail, count: used.length - tail }] : holes;
+  for (let at = 0; at <= used.length; at += 7) {
+    const next = all.find((run) => run.position + run.count > at), found = space.next(at);
+    const start = next && (next.position < tail ? next.position : Math.max(at, tail));
+    assert.deepEqual(found, next && { position: start, count: next.position + next.count - start! });
+  }
   assert.equal(space.holes, holes.length);
   assert.equal(space.tailStart(), tail);
   assert.equal(space.limit, used.length);
