@@ -6,6 +6,7 @@ export interface AccessEvent {
   /**
    * - `greeted`: a token was accepted; `denied`: it was not, or a proof was not.
    * - `opened`, `created`, `removed`: a container.
+   * - `rekeyed`: the key of a container's writers was replaced, by one of them.
    * - `granted`: the right to write; with `takeover`, from another one who may have it still.
    * - `revoked`: the connection is ended, as its token was taken back.
    * - `ended`: a connection, with the bytes that it got and gave.
@@ -18,6 +19,7 @@ export interface AccessEvent {
     | "created"
     | "removed"
     | "granted"
+    | "rekeyed"
     | "revoked"
     | "ended"
     | "refused";

@@ -41,6 +41,7 @@ export const Op = {
   reserve: 20,
   flush: 21,
   remove: 22,
+  newKey: 23,
   notify: 32,
 } as const;
 /** One of the numbers of {@linkcode Op}. */
@@ -56,7 +57,7 @@ export const Notice = { leaseWanted: 1, changed: 2, shutdown: 3, fenced: 4, rece
 export const LeaseFlag = { resume: 1, takeover: 2 } as const;
 
 /** Access that a proof is for. */
-export const Access = { write: 1, create: 2 } as const;
+export const Access = { write: 1, create: 2, newKey: 3 } as const;
 /** One of the numbers of {@linkcode Access}. */
 export type Access = typeof Access[keyof typeof Access];
 

@@ -262,6 +262,13 @@ export class ServedContainer {
     this.#released?.();
   }
 
+  /** Has writers prove another key from now on, durably, after every operation before it. @throws {StatusError} "fenced" */
+  async replaceKey(fence: number, publicKey: string): Promise<void> {
+    await this.ordered(fence, async () => {
+      if (this.#record !== undefined) await this.#saveRecord({ ...this.#record, publicKey });
+    });
+  }
+
   /** Deletes the container; all others that use it are ended. @throws {StatusError} "fenced" */
   remove(fence: number, party: Party): Promise<void> {
     return this.#exclusively(() =>

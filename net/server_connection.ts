@@ -74,6 +74,8 @@ export class ServerConnection implements Party {
   #container: ServedContainer | undefined;
   /** Fencing number of the grant to this connection; 0: it is no writer. */
   #fence = 0;
+  /** Who that grant is to. */
+  #session: Uint8Array = NOTHING;
   #changing = false;
   #toldChanged = false;
   #ended = false;
@@ -326,6 +328,8 @@ export class ServerConnection implements Party {
           this.#fence = 0;
           return framed(NOTHING);
         });
+      case Op.newKey:
+        return await this.#alone(() => this.#replaceKey(body));
       case Op.size: {
         body.end();
         this.#toldChanged = false;
@@ -448,6 +452,20 @@ export class ServerConnection implements Party {
     return await this.#grant({ session, flags });
   }
 
+  /** Of who holds the lease, and has therefore proved the key that is replaced. */
+  async #replaceKey(body: FieldReader): Promise<Uint8Array> {
+    const publicKey = body.raw(32);
+    const proof = body.raw(64);
+    body.end();
+    const fence = this.#writing(), container = this.#opened(), { name, record } = container;
+    const containerId = Uint8Array.fromHex(record!.id);
+    const claim = { name, containerId, session: this.#session, access: Access.newKey, publicKey, proof };
+    await this.#verify(claim);
+    await container.replaceKey(fence, publicKey.toHex());
+    this.tell("rekeyed", { container: name });
+    return framed(NOTHING);
+  }
+
   async #verify(
     claim: { name: string; containerId: Uint8Array; session: Uint8Array; access: Access } & {
       publicKey: Uint8Array;
@@ -475,6 +493,7 @@ export class ServerConnection implements Party {
       resume: (wish.flags & LeaseFlag.resume) !== 0,
       takeover,
     });
+    this.#session = wish.session.slice();
     this.tell("granted", { container: container.name, ...(takeover && { takeover }) });
     const blocks = await container.blocks();
     return framed(

@@ -12,6 +12,7 @@ import {
   NO_QUOTA,
   Notice,
   Op,
+  type Prover,
   rememberServer,
   StatusError,
 } from "../../net/mod.ts";
@@ -138,9 +139,9 @@ export class RemoteStore implements BlockStore {
    */
   async upgrade(claim: WriterClaim & { readonly takeover?: boolean | undefined }): Promise<void> {
     if (this.#writing) throw new CoverError("usage", "The store is open to write already");
-    const { prover, containerId, session } = claim;
+    const { prover, previous, containerId, session } = claim;
     await this.#link.ready(this.#waitMilliseconds);
-    const state = await this.#link.claim({ prover, containerId, session }, claim.takeover === true);
+    const state = await this.#link.claim({ prover, previous, containerId, session }, claim.takeover === true);
     this.#writing = true;
     const connection = this.#link.connection;
     if (connection !== undefined) this.#up(connection, state);
@@ -468,6 +469,18 @@ export class RemoteStore implements BlockStore {
   #notice(kind: number): void {
     if (kind === Notice.leaseWanted) this.#options.onLeaseWanted?.();
     else if (kind === Notice.changed) this.#options.onChanged?.();
+  }
+
+  /**
+   * Has the server replace the key that writers prove, durably, by one whose encryption block was flushed before. May be
+   * repeated, also after a failure.
+   *
+   * @throws {CoverError} "refused" if the proof does not verify, "no-connection"; {Fenced}
+   */
+  async replaceKey(next: Prover): Promise<void> {
+    const refusal = this.#refusal();
+    if (refusal !== undefined) throw refusal;
+    await this.#link.replaceKey(this.#waitMilliseconds / 1000, next);
   }
 
   /**

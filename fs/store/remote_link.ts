@@ -20,6 +20,8 @@ import {
 /** Who writes: proven anew on each connection. */
 export interface WriterClaim {
   readonly prover: Prover;
+  /** By the master key before, while a container is re-keyed: the server may not have been told of the new one. */
+  readonly previous?: Prover | undefined;
   /** The container's id from its own encryption block, 16 bytes. */
   readonly containerId: Uint8Array;
   /** The writer session's id, 16 bytes. */
@@ -173,6 +175,27 @@ export class RemoteLink {
     });
   }
 
+  /**
+   * Has the server replace the key of the container's writers, durably. The claim proves either from here on, and the new
+   * one alone once that is done. May be repeated.
+   *
+   * @throws {CoverError} as {@linkcode whileHolding}
+   */
+  async replaceKey(seconds: number, next: Prover): Promise<void> {
+    const held = this.#held;
+    if (held === undefined) throw new CoverError("busy", "The lease is not held");
+    const { containerId, session, prover, previous } = held;
+    const both = { containerId, session, prover: next, previous: previous ?? prover };
+    this.#claim = this.#held = both;
+    await this.whileHolding(seconds, async (connection) => {
+      const name = this.#options.container;
+      const proof = await connection.prove(next, { ...both, access: Access.newKey, name });
+      const fields = new FieldWriter(32 + 64).raw(next.publicKey).raw(proof);
+      await connection.request(Op.newKey, fields.bytes, { bulk: true });
+    });
+    this.#claim = this.#held = { containerId, session, prover: next };
+  }
+
   /** Ends this connection as if it had been cut. */
   drop(connection: Connection): void {
     void connection.close();
@@ -315,8 +338,24 @@ export class RemoteLink {
     });
   }
 
+  /** By the key of the claim or, where the server knows only that, by the one before. */
   async #lease(connection: Connection, claim: WriterClaim, flags: number): Promise<ContainerState> {
-    const proof = await connection.prove(claim.prover, {
+    const { prover, previous } = claim;
+    try {
+      return await this.#leaseBy(prover, connection, claim, flags);
+    } catch (error) {
+      if (!previous || !(error instanceof StatusError) || error.status !== "proof") throw error;
+      return await this.#leaseBy(previous, connection, claim, flags);
+    }
+  }
+
+  async #leaseBy(
+    prover: Prover,
+    connection: Connection,
+    claim: WriterClaim,
+    flags: number,
+  ): Promise<ContainerState> {
+    const proof = await connection.prove(prover, {
       ...claim,
       access: Access.write,
       name: this.#options.container,

@@ -263,6 +263,7 @@ function clientSays(token: Uint8Array): Uint8Array {
     request(13, Op.size, new Uint8Array(0)),
     request(14, Op.space, new Uint8Array(0)),
     request(15, Op.create, new FieldWriter(4 + 128).name("new").raw(new Uint8Array(128)).bytes),
+    request(18, Op.newKey, new FieldWriter(96).raw(new Uint8Array(96)).bytes),
     request(16, Op.release, new Uint8Array(0)),
     request(17, Op.ping, new Uint8Array(0)),
   ]);

@@ -129,6 +129,7 @@ Deno.test("the access log tells who did what, and holds no secret", strict, asyn
   await store.flush();
   await store.close();
   const taking = await openOn(server, { mode: "write", takeover: true, ...await makeWriter(writer) });
+  await taking.replaceKey((await makeWriter()).prover);
   await taking.remove();
   await taking.close();
   await assert.rejects(openOn(server, { mode: "read", token: UNKNOWN }), { kind: "refused" });
@@ -146,6 +147,7 @@ Deno.test("the access log tells who did what, and holds no secret", strict, asyn
     "greeted first",
     "opened first box",
     "granted first box true",
+    "rekeyed first box",
     "removed first box",
     "denied -",
   ]);
