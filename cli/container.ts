@@ -78,12 +78,17 @@ export async function containerKeys(
  * Opens a container's store and unlocks its encryption block.
  *
  * @param options.argument the container as named by an argument; else `-c` and `COVERFS_CONTAINER` count
+ * @param options.onSecret takes the secret that unlocked, which is otherwise forgotten at once
  * @throws {CoverError} as the stores, `newestEncryptionBlock` and `unlockEncryptionBlock` do; "rollback" if another
  * container lies where one is remembered
  */
 export async function withUnlocked<T>(
   access: Access,
-  options: { readonly mode: AccessMode; readonly argument?: string | undefined },
+  options: {
+    readonly mode: AccessMode;
+    readonly argument?: string | undefined;
+    readonly onSecret?: (secret: Secret) => void;
+  },
   work: (container: UnlockedContainer) => Promise<T>,
 ): Promise<T> {
   const locator = chooseLocator(options.argument ?? access.container), name = locatorName(locator);
@@ -105,7 +110,8 @@ export async function withUnlocked<T>(
       },
     );
   }
-  using unlocked = await unlock(header, await readSecret(access, name));
+  const given = await readSecret(access, name), { onSecret } = options;
+  using unlocked = await (onSecret ? unlockWith(header, given, onSecret) : unlock(header, given));
   const encryption = provenEncryptionBlock(chosen, unlocked.header);
   const keys = await containerKeys(header, unlocked.masterKeys);
   try {
@@ -120,7 +126,10 @@ export async function withUnlocked<T>(
   }
 }
 
-/** Takes the lease of a container on a server, with the proof of its key; others are locked when they are opened. */
+/**
+ * Takes the lease of a container on a server, with the proof of its key or of the one before, as long as that is kept;
+ * others are locked when they are opened.
+ */
 export async function claimWriter(
   store: BlockStore,
   as: {
@@ -131,9 +140,12 @@ export async function claimWriter(
   },
 ): Promise<void> {
   if (!(store instanceof RemoteStore)) return;
-  const { header, unlocked, session, takeover } = as, prover = await proverOf(unlocked.masterKeys, header);
-  if (prover === undefined) throw new Error(`Master key ${header.generation} is missing`);
-  await store.upgrade({ prover, containerId: header.containerId, session, takeover });
+  const { header, unlocked: { masterKeys }, session, takeover } = as, { previousGeneration } = header;
+  const prover = await proverOf(masterKeys, header);
+  const previous = previousGeneration === undefined
+    ? undefined
+    : await proverOf(masterKeys, { ...header, generation: previousGeneration });
+  await store.upgrade({ prover, previous, containerId: header.containerId, session, takeover });
 }
 
 /**
@@ -248,20 +260,32 @@ export async function writeEncryptionCopy(store: BlockStore, copy: 0 | 1, bytes:
  * which is zeroed.
  */
 export async function unlock(header: EncryptionHeader, given: GivenSecret): Promise<Unlocked> {
-  if (typeof given !== "string") {
-    try {
-      return await unlockEncryptionBlock(header, { kind: "key-file", content: given });
-    } finally {
-      given.fill(0);
-    }
+  try {
+    return await unlockWith(header, given, () => {});
+  } finally {
+    if (typeof given !== "string") given.fill(0);
   }
+}
+
+/** As {@linkcode unlock}, but hands on the secret that it was. The content of a key file is as it was given. */
+export async function unlockWith(
+  header: EncryptionHeader,
+  given: GivenSecret,
+  onSecret: (secret: Secret) => void,
+): Promise<Unlocked> {
+  const by = async (secret: Secret) => {
+    const unlocked = await unlockEncryptionBlock(header, secret);
+    onSecret(secret);
+    return unlocked;
+  };
+  if (typeof given !== "string") return await by({ kind: "key-file", content: given });
   const secrets: Secret[] = [{ kind: "passphrase", text: given }], text = given;
   if (header.slots.some((slot) => slot?.kind === "recovery-key") && isRecoveryKey(text)) {
     secrets.unshift({ kind: "recovery-key", words: text });
   }
   for (const [i, secret] of secrets.entries()) {
     try {
-      return await unlockEncryptionBlock(header, secret);
+      return await by(secret);
     } catch (error) {
       const wrong = error instanceof CoverError && error.kind === "wrong-passphrase";
       if (!wrong || i < secrets.length - 1) throw error;
@@ -284,7 +308,8 @@ function isRecoveryKey(text: string): boolean {
 /** The key that proves a writer to a server. */
 export async function proverOf(masterKeys: ReadonlyMap<number, SecretBytes>, header: EncryptionHeader) {
   const { containerId, generation } = header, key = masterKeys.get(generation);
-  return key && await writerKeyPair(key, containerId, { generation });
+  if (key === undefined) throw new Error(`Master key ${generation} is missing`);
+  return await writerKeyPair(key, containerId, { generation });
 }
 
 /** Makes an empty container on a server, for the writers who have its key. */
@@ -293,8 +318,7 @@ export async function createRemote(
   access: Access,
   as: { readonly header: EncryptionHeader; readonly masterKeys: ReadonlyMap<number, SecretBytes> },
 ): Promise<RemoteStore> {
-  const { containerId, generation } = as.header, prover = await proverOf(as.masterKeys, as.header);
-  if (prover === undefined) throw new Error(`Master key ${generation} is missing`);
+  const { containerId } = as.header, prover = await proverOf(as.masterKeys, as.header);
   const session = crypto.getRandomValues(new Uint8Array(16)), options = await remoteOptions(remote, access);
   return await openRemoteStore({ ...options, mode: "create", prover, containerId, session });
 }

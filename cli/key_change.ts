@@ -44,11 +44,11 @@ export async function storeEncryption(
   store: BlockStore,
   { newest, changed, keys, session, check }: {
     readonly newest: NewestEncryptionBlock["copy"];
-    readonly changed: ChangedBlock;
+    readonly changed: { readonly bytes: Uint8Array; readonly header: EncryptionHeader };
     readonly keys: ContainerKeys;
     readonly session: Uint8Array;
     /** As of `Container.open`. */
-    readonly check?: (loaded: Container) => void;
+    readonly check?: ((loaded: Container) => void) | undefined;
   },
 ): Promise<DurablePoint | undefined> {
   for (const copy of newest === 0 ? [1, 0] as const : [0, 1] as const) {

@@ -19,6 +19,7 @@ import { mountCommand } from "./commands/mount.ts";
 import { mvCommand } from "./commands/mv.ts";
 import { passwdCommand } from "./commands/passwd.ts";
 import { putCommand } from "./commands/put.ts";
+import { rekeyCommand } from "./commands/rekey.ts";
 import { rmCommand } from "./commands/rm.ts";
 import { serveCommand } from "./commands/serve.ts";
 import { statCommand } from "./commands/stat.ts";
@@ -71,6 +72,7 @@ export function makeProgram(setExitCode: (code: number) => void) {
     headerCommand(),
     passwdCommand(),
     keyCommand(),
+    rekeyCommand(),
     serveCommand(),
     tokenCommand(),
     benchCommand(),

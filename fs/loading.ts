@@ -1,4 +1,5 @@
 /** What a container's store holds, loaded: the newest superblock, its checkpoint, and the journal from there on. */
+import { newestEncryptionBlock } from "../crypto/encryption_block.ts";
 import { CoverError, IntegrityError } from "../crypto/errors.ts";
 import { BLOCK, Kind, type RunIdentity, type Sealer } from "../crypto/sealer.ts";
 import { equalConstantTime } from "../crypto/bytes.ts";
@@ -81,13 +82,15 @@ async function readSlot(
 /**
  * Reads both superblock slots and takes the newest valid one.
  *
- * @throws {CoverError} "damaged" if neither is valid, "rollback" if it is of an older header than the keys are
+ * @throws {CoverError} "damaged" if neither is valid; "failure" if that is because the master key was changed since;
+ * "rollback" if it is of an older header than the keys are
  */
 export async function readSuperblock(store: BlockStore, keys: ContainerKeys): Promise<FoundSuperblock> {
   const found = [await readSlot(store, keys, 0), await readSlot(store, keys, 1)] as const;
   const copy = (found[1]?.sequence ?? -1) > (found[0]?.sequence ?? -1) ? 1 : 0;
   const superblock = found[copy];
   if (superblock === undefined) {
+    await refuseOldKeys(store, keys);
     throw new CoverError("damaged", "Cannot open container: neither superblock verifies");
   }
   if (!equalConstantTime(superblock.containerId, keys.containerId)) {
@@ -102,6 +105,26 @@ export async function readSuperblock(store: BlockStore, keys: ContainerKeys): Pr
   const state = (one: Superblock | undefined): SlotState =>
     one === undefined ? "damaged" : one.sequence === superblock.sequence ? "valid" : "older";
   return { superblock, copy, slots: [state(found[0]), state(found[1])] };
+}
+
+/**
+ * Tells of a master key that came after these keys: only who has a secret gets at it. Without a key nothing vouches for
+ * what the encryption block says, so nothing but the message depends on it.
+ */
+async function refuseOldKeys(store: BlockStore, { containerId, generation }: ContainerKeys): Promise<void> {
+  let newer: boolean;
+  try {
+    const copies = [await store.readHeader("key", 0), await store.readHeader("key", 1)] as const;
+    const { header } = await newestEncryptionBlock(...copies);
+    newer = header.generation > generation && equalConstantTime(header.containerId, containerId);
+  } catch (error) {
+    if (error instanceof CoverError && ["damaged", "unsupported"].includes(error.kind)) return;
+    throw error;
+  }
+  if (!newer) return;
+  throw new CoverError("failure", "The container has a new master key", {
+    hint: "Open it anew, with a secret that it takes now",
+  });
 }
 
 /** What loading found that is not as it should be; nothing is lost by any of it. */

@@ -125,14 +125,24 @@ async function refuseRollback(
 
 /** The check's findings and, before them, that of the encryption block. */
 function withEncryption({ encryption }: UnlockedContainer, checked: CheckedContainer): CheckedContainer {
-  if (encryption.other === "same") return checked;
-  const finding: Finding = {
-    severity: "degraded",
-    remedy: "repair",
-    code: "encryption-block",
-    message: `Encryption block ${"BA"[encryption.copy]} is ${encryption.other}; the other one serves`,
-  };
-  return { ...checked, findings: [finding, ...checked.findings] };
+  const findings: Finding[] = [];
+  if (encryption.other !== "same") {
+    findings.push({
+      severity: "degraded",
+      remedy: "repair",
+      code: "encryption-block",
+      message: `Encryption block ${"BA"[encryption.copy]} is ${encryption.other}; the other one serves`,
+    });
+  }
+  if (encryption.header.previousGeneration !== undefined) {
+    findings.push({
+      severity: "note",
+      remedy: "none",
+      code: "rekeying",
+      message: "The master key is being changed, and the previous one is still kept: coverfs rekey goes on",
+    });
+  }
+  return { ...checked, findings: [...findings, ...checked.findings] };
 }
 
 /** Tries it in memory first where somebody is to be asked, or nothing is to be changed. */

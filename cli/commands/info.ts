@@ -30,6 +30,8 @@ export const infoCommand = () =>
           id: hex(header.containerId),
           formatVersion: FORMAT_VERSION,
           suite: header.suite,
+          keyGeneration: header.generation,
+          rekeying: header.previousGeneration !== undefined,
           created: timeIso({ seconds: header.created, nanoseconds: 0 }),
           commit: container.last,
           clean: container.superblock.clean,
@@ -61,6 +63,9 @@ export const infoCommand = () =>
             })`,
           ],
         ];
+        if (info.rekeying) {
+          rows.push(["master key", "being changed, both keys are kept: coverfs rekey goes on"]);
+        }
         for (const [what, value] of rows) print(`${what.padEnd(10)} ${value}`);
         for (const { index, kind, kdf, label, made } of info.slots) {
           print(`${`slot ${index}`.padEnd(10)} ${kind}, ${kdf}, made ${made}${label ? `, "${label}"` : ""}`);
