@@ -37,6 +37,7 @@ const LOCAL: [args: string[], granted: string][] = [
   [["header", "backup", "header.bak"], FILES],
   [["passwd", "--new-passfile", "pass", "--kdf-rounds", "210000"], FILES],
   [["key", "list"], FILES],
+  [["rekey", "--yes"], FILES],
   [["serve", "--ram", "--cert", "none", "--key", "none"], "read write net env sys"],
   [["token", "list"], "read write env"],
   [["bench", "--time", "1ms"], FILES],
