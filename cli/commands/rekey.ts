@@ -151,8 +151,8 @@ async function confirmGoing(
 ): Promise<void> {
   const going = [...header.slots.keys()].filter((i) => header.slots[i] !== undefined && !kept.has(i));
   if (going.length === 0) return;
-  const what = `${going.map((index) => slotName(header, index)).join(", ")}`;
-  if (options.yes) return print(escapeControls(`Gone: ${what}`));
+  const what = going.map((index) => slotName(header, index)).join(", ");
+  if (options.yes) return print(escapeControls(`Without their secrets these go: ${what}`));
   using terminal = Terminal.open();
   if (terminal === undefined) {
     throw new CoverError(

@@ -98,7 +98,7 @@ Deno.test("only slots whose secret is given stay, with label and key derivation"
   const done = assertRan(await place.run(["rekey", "--yes", ...keep]), 0);
   assert.equal(
     done,
-    'Gone: key slot 1 (passphrase, "lost")\nThe master key is changed, 1.0 MiB of data sealed anew\n',
+    'Without their secrets these go: key slot 1 (passphrase, "lost")\nThe master key is changed, 1.0 MiB of data sealed anew\n',
   );
   assert.deepEqual(await slots(place), [
     "passphrase pbkdf2-hmac-sha-512",
