@@ -173,8 +173,13 @@ Deno.test("what does not verify keeps the key before; when it is given up, that 
   assert.equal((await rekey(store)).left, 1);
   assert.equal((await newest(store)).other, "same");
   assert.equal(await stageOf(store), "under way");
-  await store.write(position, whole); // it was the disk's fault, and another copy had it
-  assert.deepEqual(await rekey(store), { moved: 1, left: 0 });
+  await unlocking(store, keyFile, async (keys) => {
+    const reader = await openVolume(store, "read", { keys });
+    await store.write(position, whole); // it was the disk's fault, and another copy had it
+    assert.deepEqual(await rekey(store), { moved: 1, left: 0 });
+    assert.equal(await reader.refresh(), true, "who has both keys goes on");
+    await assertFile(reader);
+  });
   await assertDone(store);
 });
 
