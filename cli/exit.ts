@@ -39,7 +39,7 @@ export const EXIT_MEANING: Readonly<Record<ErrorKind, string>> = {
   "rollback": "rollback, or another container in its place",
   "identity": "the server's identity changed, or is unknown and there is no terminal to ask on",
   "refused": "token or proof of the key refused",
-  "no-connection": "no connection",
+  "no-connection": "no connection, or a server that breaks the protocol",
   "integrity": "a block does not verify",
   "no-space": "no space, or quota used up",
   "cannot-mount": "cannot mount",

@@ -108,8 +108,8 @@ export class Connection {
   /**
    * Connects to a server and greets it.
    *
-   * @throws {CoverError} "no-connection", "identity", "refused" (token), "unsupported" (version), "failure" (the
-   * server breaks the protocol)
+   * @throws {CoverError} "no-connection" (also of a server that breaks the protocol), "identity", "refused" (token),
+   * "unsupported" (version)
    */
   static async connect(options: ConnectOptions): Promise<Connection> {
     if (fromBase64Url32(options.token) === undefined) {

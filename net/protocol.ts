@@ -121,10 +121,10 @@ export class StatusError extends CoverError {
   }
 }
 
-/** The peer broke the protocol; the connection ends. */
+/** The peer broke the protocol; the connection ends. To a client, such a server is none. */
 export class ProtocolError extends CoverError {
   constructor(message: string, options: { cause?: unknown } = {}) {
-    super("failure", message, options);
+    super("no-connection", message, options);
     this.name = "ProtocolError";
   }
 }

@@ -13,6 +13,7 @@ import {
   Notice,
   Op,
   type Prover,
+  ProtocolError,
   rememberServer,
   StatusError,
 } from "../../net/mod.ts";
@@ -535,7 +536,8 @@ function roomError(error: StatusError): FsError {
 function padded(bytes: Uint8Array, length: number): Uint8Array {
   if (bytes.length === length) return bytes;
   if (bytes.length > length) {
-    throw new FsError("EIO", "Cannot read from the server: it answers more than was asked");
+    const cause = new ProtocolError("Server answers more than was asked");
+    throw new FsError("EIO", "Cannot read from the server: it answers more than was asked", { cause });
   }
   const whole = new Uint8Array(length);
   whole.set(bytes);

@@ -15,6 +15,7 @@ import { buildFrame, FrameReader } from "../../net/frames.ts";
 import { proofMessage } from "../../net/proof.ts";
 import { Access, Status } from "../../net/protocol.ts";
 import { dial, identifyServer } from "../../net/trust.ts";
+import { head, hostileServer, reply } from "./hostile_server.ts";
 import { blocks, connectTo, HOST, makeWriter, openOn, startServer, temporaryFolder } from "./servers.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
@@ -296,12 +297,6 @@ async function drained(conn: Deno.Conn): Promise<void> {
   conn.close();
 }
 
-const head = (length: number, operation: number, direction = 0) => {
-  const frame = buildFrame({ operation, direction, status: 0, id: 1 }, new Uint8Array(0));
-  new DataView(frame.buffer).setUint32(0, length, true);
-  return frame;
-};
-
 /** Rejects when something takes too long: a test that waits for good tells nothing. */
 async function within<T>(seconds: number, work: Promise<T>): Promise<T> {
   const late = Promise.withResolvers<never>();
@@ -436,55 +431,6 @@ Deno.test("reads beyond the bytes in flight wait, and all are answered", strict,
   assert(reads.every((bytes, i) => bytes[4128 + 9] === 1 && bytes[0] === i % 256));
 });
 
-/** A server that answers HELLO properly, and everything else with `answer`. */
-async function hostileServer(answer: (id: number, operation: number) => Uint8Array[]): Promise<
-  { port: number; fingerprint: string; firstToken: string } & AsyncDisposable
-> {
-  const { makeCertificate, certificateHash } = await import("../../net/certificate.ts");
-  const { base64url } = await import("../../crypto/bytes.ts");
-  const pair = await makeCertificate();
-  const listener = Deno.listenTls({ hostname: HOST, port: 0, cert: pair.certificate, key: pair.key });
-  const open = new Set<Deno.Conn>();
-  const serveOne = async (conn: Deno.Conn) => {
-    open.add(conn);
-    try {
-      const reader = new FrameReader(conn, 1 << 20);
-      for (let frame = await reader.next(); frame !== undefined; frame = await reader.next()) {
-        const greeting = new FieldWriter(44).u16(1).u8(3).u8(0).u32(1 << 20).u32(64).bytes;
-        const replies = frame.operation === Op.hello
-          ? [buildFrame({ ...frame, direction: 1 }, greeting)]
-          : answer(frame.id, frame.operation);
-        for (const reply of replies) await conn.write(reply);
-      }
-    } catch {
-      // the client went away
-    } finally {
-      if (open.delete(conn)) conn.close();
-    }
-  };
-  const running: Promise<void>[] = [];
-  const accepting = (async () => {
-    try {
-      for await (const conn of listener) running.push(serveOne(conn));
-    } catch {
-      // closed
-    }
-  })();
-  return {
-    port: (listener.addr as Deno.NetAddr).port,
-    fingerprint: base64url(await certificateHash(pair.certificate)),
-    firstToken: "A".repeat(43),
-    [Symbol.asyncDispose]: async () => {
-      listener.close();
-      for (const conn of open) if (open.delete(conn)) conn.close();
-      await accepting;
-      await Promise.all(running);
-    },
-  };
-}
-
-const reply = (id: number, operation: number, body: Uint8Array, status = 0) =>
-  buildFrame({ operation, direction: 1, status, id }, body);
 const opened = new FieldWriter(40).raw(new Uint8Array(16)).u64(4).u64(100).u64(1).bytes;
 
 for (
@@ -502,7 +448,7 @@ for (
   ] as const
 ) {
   Deno.test(`a server that sends ${what} gives no connection, and no data`, strict, async () => {
-    await using server = await hostileServer((id, operation) =>
+    await using server = await hostileServer(({ id, operation }) =>
       operation === Op.open ? [reply(id, operation, opened)] : answer(id, operation)
     );
     const store = await openOn(server, { mode: "read", waitSeconds: 0.3 });
@@ -511,10 +457,20 @@ for (
   });
 }
 
+Deno.test("a server that breaks the protocol is told as no connection, at once too", strict, async () => {
+  for (const from of [Op.hello, Op.ping]) {
+    await using server = await hostileServer(() => [head(0xffff_fff0, Op.ping, 1)], from);
+    await assert.rejects(async () => {
+      const connection = await connectTo(server);
+      await connection.request(Op.ping).finally(() => connection.close());
+    }, isCover("no-connection"));
+  }
+});
+
 Deno.test("a server that answers too much, too little or nonsense is not believed", strict, async () => {
   let body = new Uint8Array(0);
   let status = 0;
-  await using server = await hostileServer((id, operation) =>
+  await using server = await hostileServer(({ id, operation }) =>
     operation === Op.open ? [reply(id, operation, opened)] : [reply(id, operation, body, status)]
   );
   await using store = await openOn(server, { mode: "read", waitSeconds: 0.5 });
@@ -535,7 +491,7 @@ Deno.test(
   strict,
   async () => {
     const grant = new FieldWriter(32).u64(1).u64(0).u64(100).u64(1).bytes;
-    await using server = await hostileServer((id, operation) => {
+    await using server = await hostileServer(({ id, operation }) => {
       if (operation === Op.open) return [reply(id, operation, opened)];
       if (operation === Op.lease) return [reply(id, operation, grant)];
       return [head(0xffff_fff0, Op.read, 1)];

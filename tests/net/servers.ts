@@ -63,7 +63,10 @@ export function openOn(
 }
 
 /** A bare connection to a server. */
-export async function connectTo(server: Server, token = server.firstToken!): Promise<Connection> {
+export async function connectTo(
+  server: Pick<Server, "port" | "fingerprint" | "firstToken">,
+  token = server.firstToken!,
+): Promise<Connection> {
   const { signal } = new AbortController();
   const address = { host: HOST, port: server.port };
   const identity = await identifyServer(address, { fingerprint: server.fingerprint, signal });
