@@ -183,12 +183,16 @@ export class Container implements AsyncDisposable {
     return this.#chunks.reduce((sum, chunk) => sum + (chunk.first > start ? chunk.count : 0), 0);
   }
 
-  /** Tells whether the container's history holds this commit of this session. */
+  /**
+   * Tells whether the container's history holds this commit of this session. Sessions behind a damaged record of the
+   * journal are known, but nothing of them is there.
+   */
   contains(point: DurablePoint): boolean {
-    return this.#sessions.some((session) =>
-      equalConstantTime(session.id, point.session) && point.commit <= session.last &&
-      point.commit >= session.first - 1
-    );
+    return point.commit <= this.#last &&
+      this.#sessions.some((session) =>
+        equalConstantTime(session.id, point.session) && point.commit <= session.last &&
+        point.commit >= session.first - 1
+      );
   }
 
   /** Who a run of data blocks is that was born with this commit. @throws {IntegrityError} if no session fits */

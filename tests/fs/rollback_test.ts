@@ -5,6 +5,7 @@ import { SEALED } from "../../crypto/sealer.ts";
 import { blockOffset, blocksIn, HEADER_AT } from "../../fs/block/byte_layout.ts";
 import { RecordingStore } from "../../fs/block/recording.ts";
 import { Container } from "../../fs/container.ts";
+import { readSuperblock } from "../../fs/loading.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import { ROOT } from "../../fs/types.ts";
 import { FILE, makeContainer, name, openVolume, testKeys } from "./fixture.ts";
@@ -115,4 +116,18 @@ Deno.test("who opens to write judges what is written on, before anything is", as
   const recorded = new RecordingStore(store);
   await assert.rejects(open(recorded), isRollback);
   assert.equal(recorded.events.length, 0, "nothing was written");
+});
+
+Deno.test("a session behind damage of the journal is not in the history, though the superblock knows it", async () => {
+  const store = new RamStore(), keys = await testKeys();
+  await makeContainer(store);
+  await addFile(store, "first");
+  await addFile(store, "second");
+  const { container } = await openVolume(store, "read"), point = container.durable!;
+  assert.ok(container.contains(point));
+  const { superblock: { sessions } } = await readSuperblock(store, keys);
+  await store.write(sessions[sessions.length - 2]!.head, new Uint8Array(SEALED));
+  const damaged = await openVolume(store, "read");
+  assert.equal(damaged.lookup(ROOT, name("second.1")), undefined);
+  assert.equal(damaged.container.contains(point), false);
 });

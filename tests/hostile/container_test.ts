@@ -1,0 +1,113 @@
+/** Attacks by whoever has the container in hands and no keys: editing a file, or serving it. */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { temporaryFolder } from "../net/servers.ts";
+import { ATTACKS } from "./attacks.ts";
+import { Client } from "./client.ts";
+import { makeHistory } from "./history.ts";
+import { bounded, isOneOf, judgeWriter, outcomeOf } from "./judge.ts";
+import { FilePlace, LyingServer } from "./places.ts";
+
+// Libraries that a command loads stay loaded until its end.
+const strict = { sanitizeOps: true, sanitizeResources: false };
+
+Deno.test(
+  "a container editor without keys: each attack is named, shows no wrong data and has nothing overwritten",
+  strict,
+  async (t) => {
+    await using folder = await temporaryFolder();
+    await using server = await LyingServer.start();
+    const client = new Client(join(folder.path, "client")),
+      stranger = new Client(join(folder.path, "stranger"));
+    const file = new FilePlace(folder.path), history = await makeHistory(file, client);
+    const { newest, parent, lost, open, other } = history;
+    const past = [parent, lost, ...open, newest, other].map(({ files }) => files);
+    for (const [where, place] of [["file", file], ["server", server]] as const) {
+      client.forget();
+      await place.set(newest.image);
+      assert.equal(outcomeOf(await client.look(place), newest.files), "served");
+      const { memory } = client;
+      for (const { name, forge, known, first, write = known } of ATTACKS) {
+        await t.step(`${name} (${where})`, async () => {
+          const copy = newest.image.slice(), image = await forge(copy, history) ?? copy;
+          await place.set(image);
+          client.memory = memory;
+          const seen = await bounded(() => client.look(place));
+          assert.equal(outcomeOf(seen, newest.files), known, "to one who remembers");
+          await judgeWriter(client, place, { expected: write, truth: newest.files });
+          if (place === server) return; // who remembers nothing sees the same wherever it lies
+          await place.set(image);
+          stranger.forget();
+          const shown = await stranger.look(place);
+          if (first !== "past") {
+            assert.equal(outcomeOf(shown, newest.files), first, "to one who remembers nothing");
+          } else {assert(
+              typeof shown !== "string" && isOneOf(shown, past),
+              `to one who remembers nothing: ${shown}`,
+            );}
+        });
+      }
+    }
+  },
+);
+
+Deno.test(
+  "an old journal tail of a session that is open is a rollback to who has seen the newer one",
+  strict,
+  async () => {
+    await using folder = await temporaryFolder();
+    const client = new Client(join(folder.path, "client")), place = new FilePlace(folder.path);
+    const { open } = await makeHistory(place, client);
+    client.forget();
+    for (const { image } of open) {
+      await place.set(image);
+      assert.notEqual(typeof await client.look(place), "string", "newer ones may come");
+    }
+    // The newest record proves itself when a later one follows: what is remembered is the commit before.
+    await place.set(open[0].image);
+    assert.equal(await client.look(place), "rollback");
+    assert.equal(await client.write(place, {}), "rollback");
+    assert.deepEqual(await place.get(), open[0].image);
+  },
+);
+
+Deno.test("a fork that is shown to two clients shows when they meet", strict, async () => {
+  await using folder = await temporaryFolder();
+  const one = new Client(join(folder.path, "one")), two = new Client(join(folder.path, "two"));
+  const place = new FilePlace(folder.path), { forks } = await makeHistory(place, one);
+  for (const [client, fork] of [[one, forks[0]], [two, forks[1]]] as const) {
+    client.forget();
+    await place.set(fork.image);
+    assert.equal(outcomeOf(await client.look(place), fork.files), "served", "each sees its own branch");
+  }
+  for (const [client, fork] of [[one, forks[1]], [two, forks[0]]] as const) {
+    await place.set(fork.image);
+    assert.equal(await client.look(place), "rollback");
+    assert.equal(await client.write(place, {}), "rollback");
+    assert.deepEqual(await place.get(), fork.image);
+  }
+});
+
+Deno.test("an old header with the removed slot opens an old copy, and nothing newer", strict, async () => {
+  await using folder = await temporaryFolder();
+  const owner = new Client(join(folder.path, "owner")),
+    thief = new Client(join(folder.path, "thief"), "leaked");
+  const place = new FilePlace(folder.path), { parent, newest } = await makeHistory(place, owner);
+  await place.set(parent.image);
+  assert.equal(
+    outcomeOf(await thief.look(place), parent.files),
+    "served",
+    "what was copied before stays open",
+  );
+  thief.forget();
+  await place.set(newest.image);
+  assert.equal(await thief.look(place), "wrong-passphrase");
+  const mixed = newest.image.slice();
+  for (const at of [0, 65_536]) mixed.set(parent.image.subarray(at, at + 4096), at);
+  await place.set(mixed);
+  assert.equal(
+    await thief.look(place),
+    "rollback",
+    "this program refuses; the master key is the same until a rekey",
+  );
+});
