@@ -147,6 +147,11 @@ export class Connection {
     return this.#reader.bytesRead;
   }
 
+  /** Bytes that were sent so far. */
+  get bytesWritten(): number {
+    return this.#writer.bytesWritten;
+  }
+
   /** Whether it has ended. */
   get isEnded(): boolean {
     return this.#reason !== undefined;

@@ -326,8 +326,8 @@ export class RemoteStore implements BlockStore {
 
   #append(operation: Op, fields: Uint8Array, rest: Partial<LogEntry> = {}): void {
     this.#log.append({ position: 0, count: 0, ...rest, operation, fields, answered: false });
-    if (this.#writer === undefined) this.#startOutage();
-    else this.#pump();
+    this.#startOutage();
+    this.#pump();
   }
 
   /** A promise while more waits to be answered than two windows hold, or more is kept than should be. */
@@ -367,6 +367,7 @@ export class RemoteStore implements BlockStore {
     this.#log.answered(entry);
     this.#outage?.[Symbol.dispose](); // only now: a server that takes connections and drops them is away as well
     this.#outage = undefined;
+    if (this.#inFlight.requests > 0 || this.#log.peek() !== undefined) this.#startOutage();
     if (entry.operation === Op.flush) {
       this.#faults = 0;
       this.#log.cover(entry);
@@ -429,15 +430,23 @@ export class RemoteStore implements BlockStore {
     this.#cutting = false;
   }
 
-  /** From now on the server has a bounded time to come back before what was written is given up. */
+  /**
+   * From now on the server has a bounded time to answer before what was written is given up, be it that it is away or
+   * that it is there and does not answer. What a slow link is still taking away counts as an answer.
+   */
   #startOutage(): void {
     if (this.#outage !== undefined || this.#failure !== undefined || !this.#writing || this.#closed) return;
-    const seconds = this.#options.outageSeconds ?? 300;
+    const seconds = this.#options.outageSeconds ?? 300, sent = () => this.#writer?.bytesWritten ?? 0;
+    let before = sent();
     this.#outage = new AwakeTimer(seconds * 1000, () => {
       const { reason: cause } = this.#link;
       this.#fail(
         new Broken(`The server was away for ${seconds} s: what was not flushed is lost`, { cause }),
       );
+    }, () => {
+      const progress = sent() - before >= PROGRESS;
+      before = sent();
+      return progress;
     });
   }
 

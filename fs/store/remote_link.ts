@@ -131,7 +131,15 @@ export class RemoteLink {
   async claim(claim: WriterClaim, takeover: boolean): Promise<ContainerState> {
     const connection = this.#connection;
     if (connection === undefined) throw this.#unreachable();
-    const state = await this.#lease(connection, claim, takeover ? LeaseFlag.takeover : 0);
+    const state = await limited(this.#options.connectSeconds, this.#stop.signal, async (signal) => {
+      const abort = () => void connection.close();
+      signal.addEventListener("abort", abort, { once: true });
+      try {
+        return await this.#lease(connection, claim, takeover ? LeaseFlag.takeover : 0);
+      } finally {
+        signal.removeEventListener("abort", abort);
+      }
+    });
     this.#held = claim;
     if (this.#connection !== connection) throw this.#unreachable();
     this.#claim = claim;

@@ -3,7 +3,8 @@ import { dirname, join } from "node:path";
 import { type UnlockedContainer, withUnlocked, withVolume } from "../../cli/container.ts";
 import { kindOf } from "../../cli/exit.ts";
 import type { Access } from "../../cli/options.ts";
-import type { ErrorKind } from "../../crypto/errors.ts";
+import { CoverError, type ErrorKind } from "../../crypto/errors.ts";
+import { FsError } from "../../fs/errors.ts";
 import { ROOT } from "../../fs/types.ts";
 import type { Volume } from "../../fs/volume.ts";
 import { content, FILE, name, walk } from "../fs/fixture.ts";
@@ -64,9 +65,8 @@ export class Client {
     try {
       return await work();
     } catch (error) {
-      const kind = kindOf(error);
-      if (kind === "failure") throw error; // an error that nobody has thought of
-      return kind;
+      if (error instanceof CoverError || error instanceof FsError) return kindOf(error);
+      throw error; // nobody has thought of it
     } finally {
       if (before === undefined) Deno.env.delete("XDG_STATE_HOME");
       else Deno.env.set("XDG_STATE_HOME", before);

@@ -32,11 +32,10 @@ export class FilePlace implements Place {
   }
 }
 
-/** What a server answers in the place of what `execute` does and gives. */
-export type Lie = (
-  request: Frame,
-  execute: () => Promise<Uint8Array>,
-) => Uint8Array[] | Promise<Uint8Array[]>;
+/** Does what a request asks for, on the container or on another one, and gives the body of the reply. */
+export type Execute = (on?: RamBacking) => Promise<Uint8Array>;
+/** What a server answers to a request. */
+export type Lie = (request: Frame, execute: Execute) => Uint8Array[] | Promise<Uint8Array[]>;
 
 /** A server that knows no keys, asks for no proof, and lies as it is told. */
 export class LyingServer implements Place, AsyncDisposable {
@@ -47,10 +46,15 @@ export class LyingServer implements Place, AsyncDisposable {
   static async start(): Promise<LyingServer> {
     const place = new LyingServer();
     place.#server = await hostileServer((request) => {
-      const execute = async () => reply(request.id, request.operation, await place.#execute(request));
-      return place.#lie?.(request, execute) ?? execute().then((honest) => [honest]);
+      const execute: Execute = (on = place.#bytes) => executeOn(on, request);
+      return place.#lie?.(request, execute) ?? honest(request, execute);
     });
     return place;
+  }
+
+  /** How it is reached. */
+  get address(): HostileServer {
+    return this.#server!;
   }
 
   get locator(): string {
@@ -60,8 +64,7 @@ export class LyingServer implements Place, AsyncDisposable {
 
   /** Puts a container there; from now on it answers by `lie`, or honestly. */
   async set(image: Uint8Array, lie?: Lie): Promise<void> {
-    this.#bytes = new RamBacking();
-    await this.#bytes.write(0, image);
+    this.#bytes = await backingOf(image);
     this.#lie = lie;
   }
 
@@ -71,45 +74,58 @@ export class LyingServer implements Place, AsyncDisposable {
     return image;
   }
 
-  async #execute({ operation, body }: Frame): Promise<Uint8Array> {
-    const fields = new FieldReader(body), bytes = this.#bytes;
-    const blocks = async () => blocksIn(await bytes.size());
-    const read = async (offset: number, length: number) => {
-      const into = new Uint8Array(length);
-      return into.subarray(0, await bytes.read(offset, into));
-    };
-    switch (operation) {
-      case Op.open:
-        return new FieldWriter(40).raw(await read(24, 16)).u64(await blocks()).u64(NO_QUOTA).u64(1).bytes;
-      case Op.lease:
-        return new FieldWriter(32).u64(1).u64(await blocks()).u64(NO_QUOTA).u64(1).bytes;
-      case Op.size:
-        return new FieldWriter(16).u64(await blocks()).u64(1).bytes;
-      case Op.space:
-        return new FieldWriter(16).u64(NO_QUOTA).u64(NO_QUOTA).bytes;
-      case Op.read:
-        return await read(blockOffset(fields.u64()), fields.u32() * BLOCK_BYTES);
-      case Op.readHeader: {
-        const { copies, bytes: length } = HEADER_AT[fields.u8()]!;
-        return await read(copies[fields.u8()]!, length);
-      }
-      case Op.write:
-        await bytes.write(blockOffset(fields.u64()), body.subarray(8));
-        break;
-      case Op.writeHeader:
-        await bytes.write(HEADER_AT[fields.u8()]!.copies[fields.u8()]!, body.subarray(2));
-        break;
-      case Op.reserve:
-        await bytes.truncate(Math.max(await bytes.size(), blockOffset(fields.u64())));
-        break;
-      case Op.truncate:
-        await bytes.truncate(Math.max(BLOCKS_AT, Math.min(await bytes.size(), blockOffset(fields.u64()))));
-        break;
-    }
-    return new Uint8Array(0);
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#server![Symbol.asyncDispose]();
   }
+}
+
+/** Answers as one should. */
+export async function honest(request: Frame, execute: Execute): Promise<Uint8Array[]> {
+  return [reply(request.id, request.operation, await execute())];
+}
+
+/** A container in memory. */
+export async function backingOf(image: Uint8Array): Promise<RamBacking> {
+  const backing = new RamBacking();
+  await backing.write(0, image);
+  return backing;
+}
+
+/** What an honest server does, but that it asks for no proof. */
+async function executeOn(bytes: RamBacking, { operation, body }: Frame): Promise<Uint8Array> {
+  const fields = new FieldReader(body);
+  const blocks = async () => blocksIn(await bytes.size());
+  const read = async (offset: number, length: number) => {
+    const into = new Uint8Array(length);
+    return into.subarray(0, await bytes.read(offset, into));
+  };
+  switch (operation) {
+    case Op.open:
+      return new FieldWriter(40).raw(await read(24, 16)).u64(await blocks()).u64(NO_QUOTA).u64(1).bytes;
+    case Op.lease:
+      return new FieldWriter(32).u64(1).u64(await blocks()).u64(NO_QUOTA).u64(1).bytes;
+    case Op.size:
+      return new FieldWriter(16).u64(await blocks()).u64(1).bytes;
+    case Op.space:
+      return new FieldWriter(16).u64(NO_QUOTA).u64(NO_QUOTA).bytes;
+    case Op.read:
+      return await read(blockOffset(fields.u64()), fields.u32() * BLOCK_BYTES);
+    case Op.readHeader: {
+      const { copies, bytes: length } = HEADER_AT[fields.u8()]!;
+      return await read(copies[fields.u8()]!, length);
+    }
+    case Op.write:
+      await bytes.write(blockOffset(fields.u64()), body.subarray(8));
+      break;
+    case Op.writeHeader:
+      await bytes.write(HEADER_AT[fields.u8()]!.copies[fields.u8()]!, body.subarray(2));
+      break;
+    case Op.reserve:
+      await bytes.truncate(Math.max(await bytes.size(), blockOffset(fields.u64())));
+      break;
+    case Op.truncate:
+      await bytes.truncate(Math.max(BLOCKS_AT, Math.min(await bytes.size(), blockOffset(fields.u64()))));
+      break;
+  }
+  return new Uint8Array(0);
 }
