@@ -7,7 +7,7 @@ import type { AccessEvent } from "./access_event.ts";
 import { Admission, type AdmissionLimits } from "./admission.ts";
 import { errorCode, readTextIfThere, writeFileAtomic } from "./atomic_file.ts";
 import { blocksIn } from "./backing.ts";
-import { Budget } from "./budget.ts";
+import { SharedBudget } from "./budget.ts";
 import { certificateHash, type CertificatePair, makeCertificate } from "./certificate.ts";
 import { formatLink } from "./locator.ts";
 import { DEFAULT_CONTAINER, DEFAULT_PORT, isContainerName, NO_QUOTA, StatusError } from "./protocol.ts";
@@ -136,7 +136,7 @@ export class Server implements AsyncDisposable {
       maxRequests: limits.requests,
       connectionBytes: limits.connectionBytes,
       reassureSeconds: limits.idleSeconds / REASSURANCES,
-      budget: new Budget(limits.totalBytes),
+      budget: new SharedBudget(limits.totalBytes),
       container: (name) => {
         if (!isContainerName(name)) throw new StatusError("name", "Not a container name");
         let container = this.#containers.get(name);

@@ -1,7 +1,7 @@
 /** One connection at the server: reads requests, checks their bounds and rights, answers. */
 import { verifyProof } from "../crypto/writer_key.ts";
 import type { AccessEvent } from "./access_event.ts";
-import { Budget } from "./budget.ts";
+import { Budget, type SharedBudget } from "./budget.ts";
 import { blocksIn } from "./backing.ts";
 import { buildFrame, type Frame, FRAME_HEAD, FrameReader, FrameWriter, putFrameHead } from "./frames.ts";
 import { errorCode } from "./atomic_file.ts";
@@ -44,7 +44,7 @@ export interface ServerState {
   /** How often a client is told that a long frame of its is being received, in seconds. */
   readonly reassureSeconds: number;
   /** Bytes in flight of all connections. */
-  readonly budget: Budget;
+  readonly budget: SharedBudget;
   /** The container of that name, which need not exist. @throws {StatusError} "name" */
   container(name: string): ServedContainer;
   /** Drops a container that nobody uses and that was never written. */
@@ -57,6 +57,12 @@ export interface ServerState {
 const NOTHING = new Uint8Array(0);
 /** Replies up to this size go before longer ones. */
 const URGENT = 4096;
+/** Requests of one connection after which others have their turn. */
+const BURST = 16;
+/** So many requests within this time (ms) are hasty; where a turn of the others takes longer than `BUSY` they wait. */
+const HASTE = 4, BUSY = 1;
+/** How many turns of the others such a connection waits. */
+const TURNS = 10;
 /** What a request costs besides its body, in bytes. */
 const OVERHEAD = 256;
 /** Serves one connection until it ends. */
@@ -128,7 +134,8 @@ export class ServerConnection implements Party {
       admitted = length + OVERHEAD;
     };
     try {
-      for (;;) {
+      for (let count = 1, begun = performance.now();; count++) {
+        if (count % BURST === 0) begun = await yieldToOthers(begun);
         const frame = await this.#reader.next(admit);
         if (frame === undefined) break;
         this.#frameAt = this.#reader.heardAt;
@@ -228,7 +235,7 @@ export class ServerConnection implements Party {
     const bytes = length + OVERHEAD;
     await this.#requests.take(1);
     await this.#budget.take(bytes);
-    await this.#server.budget.take(bytes);
+    await this.#server.budget.take(this, bytes);
   }
 
   /**
@@ -239,13 +246,13 @@ export class ServerConnection implements Party {
     if (frame.operation !== Op.read || frame.body.length !== 12) return 0;
     const bytes = Math.min(new DataView(frame.body.buffer).getUint32(8, true), MAX_RUN) * WIRE_BLOCK;
     await this.#budget.take(bytes);
-    await this.#server.budget.take(bytes);
+    await this.#server.budget.take(this, bytes);
     return bytes;
   }
 
   #giveBack(bytes: number): void {
     this.#budget.give(bytes);
-    this.#server.budget.give(bytes);
+    this.#server.budget.give(this, bytes);
   }
 
   /** Runs one request and answers it; `held` bytes of the budgets are given back when the answer is sent. */
@@ -550,4 +557,21 @@ function framed(body: Uint8Array): Uint8Array {
   const frame = new Uint8Array(FRAME_HEAD + body.length);
   frame.set(body, FRAME_HEAD);
   return frame;
+}
+
+/**
+ * Lets others have their turn. Who sends many requests at once, while others keep the server busy, is not served as
+ * often as he asks.
+ *
+ * @param begun when the last turn began
+ * @returns when this one begins
+ */
+async function yieldToOthers(begun: number): Promise<number> {
+  const asked = performance.now();
+  await new Promise<void>((resolve) => setImmediate(resolve));
+  const turn = performance.now() - asked;
+  if (asked - begun < HASTE && turn > BUSY) {
+    await new Promise((resolve) => setTimeout(resolve, TURNS * turn));
+  }
+  return performance.now();
 }

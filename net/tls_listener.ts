@@ -11,6 +11,14 @@ import type { ByteStream } from "./frames.ts";
 /** Received bytes that are kept before the peer is made to wait. */
 const BUFFERED = 256 * 1024;
 
+/**
+ * What reads from a socket. Pausing a TLSSocket of a server stops nothing in Deno 2.9.6: it goes on reading, and keeps
+ * all that comes, whether anybody takes it or not (350 MB within seconds, tried). Its handle can be stopped.
+ */
+function handleOf(socket: Socket): { readStop(): void; readStart(): void } | undefined {
+  return (socket as unknown as { _handle?: { readStop(): void; readStart(): void } })._handle;
+}
+
 /** An accepted connection whose handshake is complete. */
 export class TlsStream implements ByteStream {
   readonly #socket: TLSSocket;
@@ -28,7 +36,7 @@ export class TlsStream implements ByteStream {
     socket.on("data", (chunk: Uint8Array) => {
       this.#chunks.push(chunk);
       this.#buffered += chunk.length;
-      if (this.#buffered >= BUFFERED) socket.pause();
+      if (this.#buffered >= BUFFERED) handleOf(raw)?.readStop();
       this.#wake?.();
     });
     socket.on("end", () => this.#end());
@@ -62,7 +70,7 @@ export class TlsStream implements ByteStream {
     }
     const before = this.#buffered;
     this.#buffered -= have;
-    if (before >= BUFFERED && this.#buffered < BUFFERED) this.#socket.resume();
+    if (before >= BUFFERED && this.#buffered < BUFFERED && !this.#ended) handleOf(this.#raw)?.readStart();
     return have;
   }
 
