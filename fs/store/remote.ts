@@ -12,8 +12,8 @@ import {
   NO_QUOTA,
   Notice,
   Op,
-  type Prover,
   ProtocolError,
+  type Prover,
   rememberServer,
   StatusError,
 } from "../../net/mod.ts";
