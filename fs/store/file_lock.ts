@@ -1,13 +1,18 @@
 /** One writer at a time for a container in a file, on one machine. */
-import { readFileSync } from "node:fs";
+import { readFileSync, statSync, unlinkSync } from "node:fs";
+import { resolve } from "node:path";
 import { CoverError } from "../../crypto/errors.ts";
+
+/** A lock bars reading through every other handle there (LockFileEx), so it lies on a file beside, while it is held. */
+const BESIDE = Deno.build.os === "windows";
 
 /** Which file carries the lock of a container. */
 function lockPath(path: string): string {
-  // A lock there also bars reading through every other handle (LockFileEx), so it lies on a file beside. That stays:
-  // were it deleted, somebody could hold the lock of a file without a name.
-  return Deno.build.os === "windows" ? `${path}.lock` : path;
+  return BESIDE ? `${resolve(path)}.lock` : path;
 }
+
+/** How often a lock file is opened that whoever had the lock takes away meanwhile. */
+const ATTEMPTS = 10;
 
 /** How to lock. */
 export interface LockOptions {
@@ -21,9 +26,22 @@ export interface LockOptions {
  * @throws {CoverError} "busy" if another writer has it, "failure" where the filesystem has no locks
  */
 export function lockContainer(path: string, options: LockOptions = {}): Disposable {
+  for (let attempt = 1;; attempt++) {
+    const file = lockFile(path, options);
+    if (!BESIDE) return { [Symbol.dispose]: () => file.close() };
+    if (isStillThere(file, path)) return besideLock(file, lockPath(path));
+    file.close();
+    if (attempt === ATTEMPTS) {
+      throw new CoverError("busy", `Cannot lock container "${path}": others do, again and again`);
+    }
+  }
+}
+
+/** Opens the file that carries the lock, and locks it. */
+function lockFile(path: string, options: LockOptions): Deno.FsFile {
   const file = openLockFile(path);
   try {
-    if (tryLock(file, path)) return { [Symbol.dispose]: () => file.close() };
+    if (tryLock(file, path)) return file;
     const holder = lockHolder(file, options);
     const who = holder === undefined ? "another process" : `process ${holder}`;
     throw new CoverError("busy", `Cannot open container "${path}" to write: ${who} is writing it`, {
@@ -35,9 +53,36 @@ export function lockContainer(path: string, options: LockOptions = {}): Disposab
   }
 }
 
+/** Whether what was locked still has its name: whoever unlocks takes the file away. */
+function isStillThere(file: Deno.FsFile, path: string): boolean {
+  try {
+    const { dev, ino } = statSync(lockPath(path)), locked = file.statSync();
+    return dev === locked.dev && ino === locked.ino;
+  } catch {
+    return false;
+  }
+}
+
+/** Takes the file away while it is still locked, so that nobody else's lock loses its name. */
+function besideLock(file: Deno.FsFile, path: string): Disposable {
+  let held = true;
+  return {
+    [Symbol.dispose]: () => {
+      if (!held) return;
+      held = false;
+      try {
+        unlinkSync(path);
+      } catch {
+        // it stays, and is no hindrance
+      }
+      file.close();
+    },
+  };
+}
+
 function openLockFile(path: string): Deno.FsFile {
   try {
-    return Deno.openSync(lockPath(path), { read: true, write: true, create: lockPath(path) !== path });
+    return Deno.openSync(lockPath(path), { read: true, write: true, create: BESIDE });
   } catch (cause) {
     throw new CoverError("failure", `Cannot lock container "${path}": "${lockPath(path)}" cannot be opened`, {
       hint: "Make the folder writable, or read only (--read-only)",
