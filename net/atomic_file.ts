@@ -1,5 +1,5 @@
 /** Small files that are never half written: made beside, synced, renamed over. */
-import { open, readFile, rename, rm } from "node:fs/promises";
+import { chmod, lstat, open, readFile, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 
 /**
@@ -16,7 +16,7 @@ export async function writeFileAtomic(path: string, content: string | Uint8Array
     } finally {
       await file.close();
     }
-    await rename(temporary, path);
+    await replaceFile(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;
@@ -24,17 +24,39 @@ export async function writeFileAtomic(path: string, content: string | Uint8Array
   await syncDirectory(dirname(path));
 }
 
+/** How often, and after how many ms more each time, what Windows refuses while others read is tried again. */
+const ATTEMPTS = 8, PAUSE = 10;
+
+/** Gives a file the name of another one, which is gone then, also where that may only be read or is being read. */
+export async function replaceFile(from: string, to: string): Promise<void> {
+  if (Deno.build.os !== "windows") return await rename(from, to);
+  for (let attempt = 1;; attempt++) {
+    try {
+      return await rename(from, to);
+    } catch (error) {
+      if (attempt === ATTEMPTS || !["EPERM", "EACCES", "EBUSY"].includes(errorCode(error) ?? "")) throw error;
+      const there = await lstat(to);
+      if (there.isDirectory()) throw error;
+      if ((there.mode & 0o200) === 0) await chmod(to, 0o600);
+      await new Promise((resolve) => setTimeout(resolve, PAUSE * attempt));
+    }
+  }
+}
+
 /**
  * Reads, changes and replaces a file while no other process of this program does: what two of them change at once is
- * not lost. Where the system cannot lock the file's folder, it is done all the same.
+ * not lost. Where the system cannot lock, it is done all the same.
  */
 export async function whileLocked<T>(path: string, work: () => Promise<T>): Promise<T> {
   let lock: Deno.FsFile | undefined;
   try {
-    lock = await Deno.open(dirname(path), { read: true }); // the file itself is replaced each time
+    // The file itself is replaced each time. Windows locks no folders.
+    lock = Deno.build.os === "windows"
+      ? await Deno.open(`${path}.lock`, { create: true, write: true })
+      : await Deno.open(dirname(path), { read: true });
     await lock.lock(true);
   } catch {
-    // Windows, NFS
+    // NFS; who may not write
   }
   try {
     return await work();

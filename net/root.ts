@@ -1,11 +1,12 @@
 /** What a server serves: containers by name with their records, in a folder or in RAM. */
 import { mkdirSync } from "node:fs";
-import { chmod, lstat, mkdir, readdir, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { chmod, lstat, mkdir, readdir, realpath, rm } from "node:fs/promises";
+import { basename, join } from "node:path";
 import { CoverError } from "../crypto/errors.ts";
 import { errorCode, readTextIfThere, syncDirectory, writeFileAtomic } from "./atomic_file.ts";
 import { type BackingStore, BLOCKS_AT, FileBacking, RamBacking } from "./backing.ts";
 import { isContainerName, StatusError } from "./protocol.ts";
+import { windowsNameProblem } from "./windows_names.ts";
 
 /** What the server knows of a container besides its bytes. */
 export interface ContainerRecord {
@@ -46,12 +47,18 @@ export interface BackingRoot {
   close(): Promise<void>;
 }
 
+const WINDOWS = Deno.build.os === "windows";
+
 function checkName(name: string): void {
   if (!isContainerName(name)) {
     throw new StatusError(
       "name",
       "Not a container name: 1 to 64 of A-Z a-z 0-9 . _ - and no dot at the beginning",
     );
+  }
+  const problem = WINDOWS ? windowsNameProblem(name) : undefined;
+  if (problem !== undefined) {
+    throw new StatusError("name", `Not a container name on this server: it ${problem}`);
   }
 }
 
@@ -143,11 +150,13 @@ export class FolderRoot implements BackingRoot {
     await syncDirectory(this.#path);
   }
 
-  // deno-lint-ignore require-await
   async open(name: string): Promise<BackingStore> {
     checkName(name);
+    const path = join(this.#path, name);
     try {
-      return FileBacking.open(join(this.#path, name));
+      // In other letters it would be the same file, with leases of its own.
+      if (WINDOWS && basename(await realpath(path)) !== name) throw noContainer(name);
+      return FileBacking.open(path);
     } catch (error) {
       if (errorCode(error) === "ENOENT") throw noContainer(name, error);
       if (errorCode(error) === "ELOOP") {

@@ -17,6 +17,7 @@ import { Access, Status } from "../../net/protocol.ts";
 import { dial, identifyServer } from "../../net/trust.ts";
 import { head, hostileServer, reply } from "./hostile_server.ts";
 import { blocks, connectTo, HOST, makeWriter, openOn, startServer, temporaryFolder } from "./servers.ts";
+import { HAS_SYMLINKS, shownMode, WINDOWS } from "../platform.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
 
@@ -59,9 +60,9 @@ Deno.test(
     await using second = await startServer({ root });
     assert.equal(second.firstToken, undefined);
     assert.equal(second.fingerprint, fingerprint);
-    assert.equal((await Deno.stat(join(root, ".coverfs"))).mode! & 0o777, 0o700);
+    assert.equal((await Deno.stat(join(root, ".coverfs"))).mode! & 0o777, shownMode(0o700));
     for (const file of ["key.pem", "tokens.json", "certificate.pem", "lock"]) {
-      assert.equal((await Deno.stat(join(root, ".coverfs", file))).mode! & 0o777, 0o600, file);
+      assert.equal((await Deno.stat(join(root, ".coverfs", file))).mode! & 0o777, shownMode(0o600), file);
     }
   },
 );
@@ -177,7 +178,7 @@ Deno.test("names that try to leave the root, and links in it, are refused", stri
   const root = join(folder.path, "root");
   await using server = await startServer({ root });
   await Deno.writeFile(join(folder.path, "outside"), new Uint8Array(140000));
-  await Deno.symlink(join(folder.path, "outside"), join(root, "link"));
+  if (HAS_SYMLINKS) await Deno.symlink(join(folder.path, "outside"), join(root, "link"));
   await Deno.mkdir(join(root, "folder"));
   const writer = await makeWriter();
   const names = [
@@ -193,15 +194,16 @@ Deno.test("names that try to leave the root, and links in it, are refused", stri
     "x".repeat(65),
     "ä",
   ];
-  for (const name of [...names, "link", "folder"]) {
+  const links = HAS_SYMLINKS ? ["link"] : [];
+  for (const name of [...names, ...links, "folder"]) {
     const connection = await connectTo(server);
     const raw = new TextEncoder().encode(name);
     const fields = new FieldWriter(1 + raw.length).u8(raw.length).raw(raw).bytes;
-    const status = name === "folder" ? "failure" : "name";
+    const status = name === "folder" && !WINDOWS ? "failure" : "name"; // folders can be opened there
     await assert.rejects(connection.request(Op.open, fields), hasStatus(status), name);
     await connection.close();
   }
-  for (const name of ["link", "folder"]) {
+  for (const name of [...links, "folder"]) {
     await assert.rejects(
       openOn(server, { mode: "create", container: name, ...writer }),
       isCover("usage"),
