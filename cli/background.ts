@@ -1,4 +1,5 @@
 /** A child that goes on when the command that started it has ended. */
+import { fileURLToPath } from "node:url";
 import { CoverError } from "../crypto/errors.ts";
 import { kindOfExit } from "./exit.ts";
 
@@ -26,7 +27,7 @@ function self(): string[] {
     "--cached-only",
     "--no-check",
     "--allow-all",
-    new URL(Deno.mainModule).pathname,
+    fileURLToPath(Deno.mainModule),
   ];
 }
 

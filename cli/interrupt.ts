@@ -2,6 +2,11 @@
 import { CoverError } from "../crypto/errors.ts";
 import { EXIT } from "./exit.ts";
 
+/** What asks a program to end. On Windows: Ctrl-C, Ctrl-Break, and that its console is closed (SIGHUP). */
+export const ENDING_SIGNALS: readonly Deno.Signal[] = Deno.build.os === "windows"
+  ? ["SIGINT", "SIGBREAK", "SIGHUP"]
+  : ["SIGINT", "SIGTERM", "SIGHUP"];
+
 /**
  * Runs something that can be interrupted.
  *
@@ -13,11 +18,10 @@ export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>
     if (controller.signal.aborted) Deno.exit(EXIT.interrupted);
     controller.abort(new CoverError("interrupted", "Interrupted"));
   };
-  const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM", "SIGHUP"];
-  for (const name of signals) Deno.addSignalListener(name, onSignal);
+  for (const name of ENDING_SIGNALS) Deno.addSignalListener(name, onSignal);
   try {
     return await work(controller.signal);
   } finally {
-    for (const name of signals) Deno.removeSignalListener(name, onSignal);
+    for (const name of ENDING_SIGNALS) Deno.removeSignalListener(name, onSignal);
   }
 }

@@ -98,9 +98,11 @@ function prepare(bytes: Uint8Array): string {
 }
 
 async function runCommand(command: string): Promise<Uint8Array> {
-  const [shell, flag] = Deno.build.os === "windows" ? ["cmd", "/c"] : ["/bin/sh", "-c"];
-  const output = await new Deno.Command(shell!, {
-    args: [flag!, command],
+  const windows = Deno.build.os === "windows";
+  const output = await new Deno.Command(windows ? "cmd" : "/bin/sh", {
+    // cmd takes the outer quotes away and leaves all between them as it is.
+    args: windows ? ["/d", "/s", "/c", `"${command}"`] : ["-c", command],
+    windowsRawArguments: windows,
     stdin: "inherit",
     stdout: "piped",
     stderr: "inherit",

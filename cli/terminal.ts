@@ -1,16 +1,21 @@
 /** The terminal itself, whatever standard input and output are: asking without echo, and yes or no. */
 import { CoverError } from "../crypto/errors.ts";
+import { WindowsConsole } from "../ffi/windows_console.ts";
 
-const DEVICE = Deno.build.os === "windows" ? { input: "CONIN$", output: "CONOUT$" } : {
-  input: "/dev/tty",
-  output: "/dev/tty",
-};
+const DEVICE = "/dev/tty";
 
 /** Longest line that is taken, in bytes. */
 const LINE_MAX = 4096;
 
-/** A terminal to ask on. */
-export class Terminal implements Disposable {
+/** What a terminal is read from and written to. */
+interface TerminalDevice extends Disposable {
+  setRaw(raw: boolean): void;
+  read(into: Uint8Array): Promise<number | null>;
+  write(text: string): void | Promise<void>;
+}
+
+/** The terminal of a POSIX system. Opened once to read, and once to write unless that was done before. */
+class PosixTerminal implements TerminalDevice {
   /** The device to write to, where it was opened in advance. */
   static #prepared: Deno.FsFile | undefined;
   readonly #input: Deno.FsFile;
@@ -21,32 +26,68 @@ export class Terminal implements Disposable {
     this.#output = output;
   }
 
-  /**
-   * Has {@linkcode Terminal.open} work when permissions have been given up: to write to a terminal takes all of them, to
-   * read from one does not (`check_special_file`, Deno 2.9).
-   */
   static prepare(): void {
     try {
-      this.#prepared ??= Deno.openSync(DEVICE.output, { read: true, write: true });
+      this.#prepared ??= Deno.openSync(DEVICE, { read: true, write: true });
     } catch {
       // no terminal
     }
   }
 
-  /** Opens the terminal that this process belongs to; undefined where there is none. */
-  static open(): Terminal | undefined {
+  static open(): PosixTerminal | undefined {
     let input: Deno.FsFile | undefined;
     try {
-      input = Deno.openSync(DEVICE.input, { read: true, write: Deno.build.os === "windows" });
+      input = Deno.openSync(DEVICE, { read: true });
       if (input.isTerminal()) {
-        const output = this.#prepared ?? Deno.openSync(DEVICE.output, { read: true, write: true });
-        return new Terminal(input, output);
+        const output = this.#prepared ?? Deno.openSync(DEVICE, { read: true, write: true });
+        return new PosixTerminal(input, output);
       }
     } catch {
       // no terminal
     }
     input?.close();
     return undefined;
+  }
+
+  setRaw(raw: boolean): void {
+    this.#input.setRaw(raw);
+  }
+
+  read(into: Uint8Array): Promise<number | null> {
+    return this.#input.read(into);
+  }
+
+  async write(text: string): Promise<void> {
+    const bytes = new TextEncoder().encode(text);
+    for (let at = 0; at < bytes.length;) at += await this.#output.write(bytes.subarray(at));
+  }
+
+  [Symbol.dispose](): void {
+    this.#input.close();
+    if (this.#output !== PosixTerminal.#prepared) this.#output.close();
+  }
+}
+
+/** A terminal to ask on. */
+export class Terminal implements Disposable {
+  readonly #device: TerminalDevice;
+
+  private constructor(device: TerminalDevice) {
+    this.#device = device;
+  }
+
+  /**
+   * Has {@linkcode Terminal.open} work when permissions have been given up: to write to a terminal takes all of them, to
+   * read from one does not (`check_special_file`, Deno 2.9).
+   */
+  static prepare(): void {
+    PosixTerminal.prepare();
+  }
+
+  /** Opens the terminal that this process belongs to; undefined where there is none. */
+  static open(): Terminal | undefined {
+    const device = Deno.build.os === "windows" ? WindowsConsole.open() : PosixTerminal.open();
+    return device && new Terminal(device);
   }
 
   /**
@@ -58,11 +99,11 @@ export class Terminal implements Disposable {
     const line = new Uint8Array(LINE_MAX), one = new Uint8Array(1);
     let length = 0;
     // Before the question: what is typed as soon as it shows must not be echoed.
-    this.#input.setRaw(true);
+    this.#device.setRaw(true);
     try {
-      await this.#write(question);
+      await this.#device.write(question);
       while (true) {
-        const count = await this.#input.read(one), byte = one[0]!;
+        const count = await this.#device.read(one), byte = one[0]!;
         if (count === null || (byte === 4 && length === 0)) {
           throw new CoverError("usage", "Cannot read the passphrase: end of input");
         }
@@ -76,26 +117,20 @@ export class Terminal implements Disposable {
     } finally {
       line.fill(0);
       one.fill(0);
-      this.#input.setRaw(false);
-      await this.#write("\n");
+      this.#device.setRaw(false);
+      await this.#device.write("\n");
     }
   }
 
   /** Asks a question that only `yes` agrees to. */
   async confirm(question: string): Promise<boolean> {
-    await this.#write(`${question} (yes/no) `);
-    const line = new Uint8Array(LINE_MAX), count = await this.#input.read(line) ?? 0;
+    await this.#device.write(`${question} (yes/no) `);
+    const line = new Uint8Array(LINE_MAX), count = await this.#device.read(line) ?? 0;
     return new TextDecoder().decode(line.subarray(0, count)).trim().toLowerCase() === "yes";
   }
 
-  async #write(text: string): Promise<void> {
-    const bytes = new TextEncoder().encode(text);
-    for (let at = 0; at < bytes.length;) at += await this.#output.write(bytes.subarray(at));
-  }
-
   [Symbol.dispose](): void {
-    this.#input.close();
-    if (this.#output !== Terminal.#prepared) this.#output.close();
+    this.#device[Symbol.dispose]();
   }
 }
 

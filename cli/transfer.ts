@@ -1,6 +1,6 @@
 /** Moving file contents between a container and this machine, in pieces, reading ahead of what is written. */
 import type { AttributeChanges, Filesystem } from "../fs/filesystem.ts";
-import type { Ino, Time } from "../fs/types.ts";
+import { type Ino, S_IFDIR, S_IFMT, type Time } from "../fs/types.ts";
 
 /** Bytes of one piece. */
 export const PIECE = 1 << 20;
@@ -69,10 +69,12 @@ export function secondsOf(time: Time): number {
   return time.seconds + time.nanoseconds / 1e9;
 }
 
-/** What of a local file's attributes is kept. */
+/** What of a local file's attributes is kept. Windows has no permission bits but one: whether it may be written. */
 export function kept(stat: { mode: bigint; atimeNs: bigint; mtimeNs: bigint }): AttributeChanges {
+  const mode = Number(stat.mode);
+  const masked = mode & ~0o022 | ((mode & S_IFMT) === S_IFDIR ? 0o111 : 0);
   return {
-    mode: Number(stat.mode) & 0o7777,
+    mode: (Deno.build.os === "windows" ? masked : mode) & 0o7777,
     atime: timeOf(stat.atimeNs),
     mtime: timeOf(stat.mtimeNs),
   };

@@ -1,9 +1,10 @@
 /** Which folder may import from which (README, "The folders"), and who may use what of the runtime. */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync, statSync } from "node:fs";
-import { dirname, join, normalize, relative } from "node:path";
+import { dirname, join, normalize, relative } from "node:path/posix";
+import { fileURLToPath } from "node:url";
 
-const root = new URL("../", import.meta.url).pathname;
+const root = fileURLToPath(new URL("../", import.meta.url));
 
 /** The folder that a file counts to, and the folders that it may import from besides its own. */
 const ALLOWED: readonly (readonly [string, readonly string[]])[] = [

@@ -1,9 +1,12 @@
 import {
   chmodSync,
+  closeSync,
+  fchmodSync,
   linkSync,
   lstatSync,
   lutimesSync,
   mkdirSync,
+  openSync,
   renameSync,
   rmSync,
   statSync,
@@ -16,6 +19,9 @@ import { fromUtf8 } from "../../crypto/bytes.ts";
 import { CoverError } from "../../crypto/errors.ts";
 import type { Attributes, Filesystem } from "../../fs/filesystem.ts";
 import { type Ino, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "../../fs/types.ts";
+import { foldName } from "../../fs/folded_names.ts";
+import { replaceFile } from "../../net/atomic_file.ts";
+import { windowsNameProblem } from "../../net/windows_names.ts";
 import { withVolume } from "../container.ts";
 import { interruptible } from "../interrupt.ts";
 import { Items } from "../items.ts";
@@ -44,9 +50,12 @@ export const getCommand = () =>
           const items = new Items(), recursive = options.recursive === true;
           const getter = new Getter(volume, { signal, progress, items, recursive });
           const into = target !== "-" && targetDirectory(target, sources.length > 1);
+          const taken = new Taken();
           for (const source of sources) {
-            const local = into ? join(target, localName(lastName(source), source)) : target;
-            await items.run(() => getter.source(source, local));
+            await items.run(() => {
+              const name = into ? taken.add(localName(lastName(source), source), source) : "";
+              return getter.source(source, into ? join(target, name) : target);
+            });
           }
           getter.finish();
           items.finish();
@@ -58,11 +67,13 @@ export const getCommand = () =>
 function targetDirectory(target: string, must: boolean): boolean {
   const found = statSync(target, { throwIfNoEntry: false });
   if (found?.isDirectory()) return true;
-  if (must || target.endsWith("/")) {
+  if (must || target.endsWith("/") || WINDOWS && target.endsWith("\\")) {
     throw new CoverError("usage", `Cannot copy to "${target}": not a directory`);
   }
   return false;
 }
+
+const WINDOWS = Deno.build.os === "windows";
 
 /** A name that can be given to a local file without leading anywhere else. */
 function localName(name: string, path: string): string {
@@ -71,10 +82,30 @@ function localName(name: string, path: string): string {
       hint: "Name a target that is not there yet",
     });
   }
-  if (Deno.build.os === "windows" && /[\\:*?"<>|]/.test(name)) {
-    throw new CoverError("failure", `Cannot copy "${path}": its name cannot be used on this system`);
+  const problem = WINDOWS ? windowsNameProblem(name) : undefined;
+  if (problem !== undefined) {
+    throw new CoverError("failure", `Cannot copy "${path}": its name ${problem}`, { hint: ANOTHER_NAME });
   }
   return name;
+}
+
+const ANOTHER_NAME = "Copy it alone, to a target with another name: coverfs get PATH TARGET";
+
+/** Refuses names that differ in case only where the system takes them for the same: one would replace the other. */
+class Taken {
+  readonly #folded = new Map<string, string>();
+
+  add(name: string, path: string): string {
+    if (!WINDOWS) return name;
+    const folded = foldName(name), other = this.#folded.get(folded);
+    if (other !== undefined && other !== path) {
+      throw new CoverError("failure", `Cannot copy "${path}": on Windows its name is that of "${other}"`, {
+        hint: ANOTHER_NAME,
+      });
+    }
+    this.#folded.set(folded, path);
+    return name;
+  }
 }
 
 class Getter {
@@ -135,10 +166,11 @@ class Getter {
     // A link in its place would lead the copy elsewhere.
     if (!lstatSync(local, { throwIfNoEntry: false })?.isDirectory()) mkdirSync(local, { mode: 0o700 });
     this.#directories.push(() => setAttributes(local, attributes));
+    const taken = new Taken();
     for (const entry of [...this.#filesystem.list(ino)]) {
       const below = joinPath(path, entry.name);
       await this.#how.items.run(() => {
-        const name = localName(textOf(entry.name, below), nameText(below));
+        const shown = nameText(below), name = taken.add(localName(textOf(entry.name, below), shown), shown);
         return this.#get(entry.ino, below, join(local, name));
       });
     }
@@ -164,7 +196,7 @@ class Getter {
         await file.sync();
       }
       setAttributes(temporary, attributes);
-      renameSync(temporary, local);
+      await replaceFile(temporary, local);
     } catch (error) {
       rmSync(temporary, { force: true });
       throw error;
@@ -174,8 +206,19 @@ class Getter {
 
 function setAttributes(path: string, { mode, atime, mtime }: Attributes): void {
   // Set-id bits stay behind: the owner here is another one.
-  chmodSync(path, mode & 0o1777);
+  if (!WINDOWS) chmodSync(path, mode & 0o1777);
+  else if ((mode & S_IFMT) === S_IFREG && (mode & 0o200) === 0) makeReadOnly(path);
   utimesSync(path, secondsOf(atime), secondsOf(mtime));
+}
+
+/** The one permission bit of Windows. By path it would fail for long ones (Deno 2.9). */
+function makeReadOnly(path: string): void {
+  const descriptor = openSync(path, "r+");
+  try {
+    fchmodSync(descriptor, 0o444);
+  } finally {
+    closeSync(descriptor);
+  }
 }
 
 function temporaryPath(path: string): string {

@@ -93,18 +93,18 @@ class Putter {
       return;
     }
     const stat = lstatSync(source, { bigint: true }), type = Number(stat.mode) & S_IFMT;
-    const mode = Number(stat.mode) & 0o7777, key = `${stat.dev}:${stat.ino}`;
-    if (type === S_IFDIR) return await this.#directory(source, path, { ...kept(stat), mode });
+    const key = `${stat.dev}:${stat.ino}`, changes = kept(stat), mode = changes.mode!;
+    if (type === S_IFDIR) return await this.#directory(source, path, changes);
     await about(path, async () => {
       const known = stat.nlink > 1n ? this.#links.get(key) : undefined;
       let ino: Ino;
       if (known !== undefined) return this.#place(path, known);
       if (type === S_IFREG) ino = await this.#localFile(source, path, this.#spec(type | mode));
       else if (type === S_IFLNK) {
-        ino = this.#node(path, { ...this.#spec(S_IFLNK | 0o777), target: utf8(readlinkSync(source)) });
+        ino = this.#node(path, { ...this.#spec(S_IFLNK | 0o777), target: utf8(linkTarget(source)) });
       } else if (type === S_IFIFO) ino = this.#node(path, this.#spec(type | mode));
       else throw new CoverError("failure", `Cannot copy "${source}": a device or socket`);
-      this.#filesystem.setAttributes(ino, kept(stat));
+      this.#filesystem.setAttributes(ino, changes);
       if (stat.nlink > 1n) this.#links.set(key, ino);
     });
   }
@@ -189,6 +189,12 @@ class Putter {
   #spec(mode: number): NodeSpec {
     return { mode, uid: Deno.uid() ?? 0, gid: Deno.gid() ?? 0 };
   }
+}
+
+/** Where a local symbolic link leads, with the slashes that a container has. */
+function linkTarget(path: string): string {
+  const target = readlinkSync(path);
+  return Deno.build.os === "windows" ? target.replaceAll("\\", "/") : target;
 }
 
 function temporaryName(): Uint8Array {

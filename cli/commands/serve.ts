@@ -3,6 +3,7 @@ import { CoverError } from "../../crypto/errors.ts";
 import { DEFAULT_LIMITS, DEFAULT_PORT, serve } from "../../net/mod.ts";
 import { ACCESS_FORMATS, openAccessLog } from "../access_log.ts";
 import { describeError } from "../exit.ts";
+import { ENDING_SIGNALS } from "../interrupt.ts";
 import { byteSize, wholeNumber } from "../options.ts";
 import { print, printError } from "../output.ts";
 import { openNotify } from "../service.ts";
@@ -53,8 +54,11 @@ export const serveCommand = () =>
         ...(accessLog === undefined ? {} : { access: openAccessLog(accessLog, logFormat) }),
       });
       const { promise: stopping, resolve: stop } = Promise.withResolvers<void>();
-      for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, stop);
-      if (Deno.build.os !== "windows") {
+      const reloads = Deno.build.os !== "windows"; // there it is the console that is closed
+      for (const signal of ENDING_SIGNALS) {
+        if (signal !== "SIGHUP" || !reloads) Deno.addSignalListener(signal, stop);
+      }
+      if (reloads) {
         Deno.addSignalListener("SIGHUP", () => {
           server.reload().then(
             () => printError(`Certificate read again, fingerprint ${server.fingerprint}`),

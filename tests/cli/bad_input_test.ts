@@ -9,6 +9,7 @@ import { Container } from "../../fs/container.ts";
 import { openFileStore } from "../../fs/store/file.ts";
 import { HOST, startServer } from "../net/servers.ts";
 import { type Ran, smallDisk, Workplace } from "./run.ts";
+import { WINDOWS } from "../platform.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
 const CONTENT = new Uint8Array(3 * 4096).fill(7);
@@ -141,7 +142,10 @@ function assertOneLine({ error, out }: Ran, message: RegExp): void {
   assert.equal(out, "");
 }
 
-Deno.test("a directory, a pipe and a device are no containers: 13, and fsck 4", strict, async () => {
+Deno.test("a directory, a pipe and a device are no containers: 13, and fsck 4", {
+  ...strict,
+  ignore: WINDOWS,
+}, async () => {
   await using place = await Workplace.make();
   const { success } = await new Deno.Command("mkfifo", { args: [place.path("pipe")] }).output();
   assert(success);

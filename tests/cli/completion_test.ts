@@ -10,6 +10,7 @@ import { zshCompletion } from "../../cli/completion/zsh.ts";
 import { manPage } from "../../cli/man_page.ts";
 import { makeProgram } from "../../cli/program.ts";
 import { Workplace } from "./run.ts";
+import { WINDOWS } from "../platform.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
 const program = makeProgram(() => {}) as CommandUnknownOpts, table = commandTable(program);
@@ -25,6 +26,7 @@ const parsed = new Map(
 );
 
 async function has(shell: string): Promise<boolean> {
+  if (WINDOWS) return false;
   return (await new Deno.Command("sh", { args: ["-c", `command -v ${shell}`], stdout: "null" }).output())
     .success;
 }

@@ -1,10 +1,12 @@
 /** `coverfs fsck --repair` as a child process: what it says, its exit codes, and what it leaves alone. */
 import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
 import { readFile, writeFile } from "node:fs/promises";
 import { SEALED } from "../../crypto/sealer.ts";
 import { blockOffset, HEADER_AT } from "../../fs/block/byte_layout.ts";
 import { prepared, type Workplace } from "./run.ts";
 import { onTerminalOf } from "./terminal.ts";
+import { WINDOWS } from "../platform.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
 const CONTENT = new TextEncoder().encode("what must stay\n".repeat(2000));
@@ -149,14 +151,14 @@ Deno.test(
 
 Deno.test(
   "fsck --repair on a terminal tells what it would do, and does it when told yes",
-  strict,
+  { ...strict, ignore: WINDOWS },
   async () => {
     await using place = await workplace();
     const damaged = await edit(
       place,
       (bytes) => bytes.fill(0xee, HEADER_AT.super[0], HEADER_AT.super[0] + SEALED),
     );
-    const main = new URL("../../main.ts", import.meta.url).pathname;
+    const main = fileURLToPath(new URL("../../main.ts", import.meta.url));
     const command = [
       ...[Deno.execPath(), "run", "--quiet", "--no-check", "-A", main, "fsck", "--repair"],
       ...["--passfile", place.path("pass"), place.container],

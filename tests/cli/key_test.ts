@@ -1,13 +1,15 @@
 /** `key list|add|remove`, key files, recovery keys and key derivations, on local containers and on a server. */
 import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
 import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
 import { HOST, startServer } from "../net/servers.ts";
 import { type Ran, until, Workplace } from "./run.ts";
 import { onTerminalOf } from "./terminal.ts";
+import { shownMode, WINDOWS } from "../platform.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
 const QUICK = ["--kdf-rounds", "210000"];
-const MAIN = new URL("../../main.ts", import.meta.url).pathname;
+const MAIN = fileURLToPath(new URL("../../main.ts", import.meta.url));
 
 function assertRan(ran: Ran, code: number, error = /^$/): void {
   assert.equal(ran.code, code, ran.out + ran.error);
@@ -41,7 +43,7 @@ async function keysOf(place: Workplace, container: string): Promise<void> {
   assertRan(added, 0);
   assert.equal(added.out, 'Added key slot 1\nMade the key file "made.key": keep a copy of it elsewhere\n');
   const { size, mode } = await stat(place.path("made.key"));
-  assert.deepEqual([size, mode & 0o777], [64, 0o600]);
+  assert.deepEqual([size, mode & 0o777], [64, shownMode(0o600)]);
   const recovery = await key("add", "--recovery-key");
   await writeFile(place.path("words"), wordsOf(recovery.out).toUpperCase(), { mode: 0o600 });
   await writeFile(place.path("second"), "nine lamps near a quiet harbour", { mode: 0o600 });
@@ -135,16 +137,20 @@ Deno.test(
   },
 );
 
-Deno.test("a key file that others may read is told of, and works", strict, async () => {
-  await using place = await Workplace.make();
-  await writeFile(place.path("key"), new Uint8Array(40).fill(1), { mode: 0o644 });
-  const made = await place.run(["init", "--key-file", "key", ...QUICK]);
-  assertRan(
-    made,
-    0,
-    /^coverfs: warning: The key file "key" is open to others \(mode 0644, 0600 is right\)\n$/,
-  );
-});
+Deno.test(
+  "a key file that others may read is told of, and works",
+  { ...strict, ignore: WINDOWS },
+  async () => {
+    await using place = await Workplace.make();
+    await writeFile(place.path("key"), new Uint8Array(40).fill(1), { mode: 0o644 });
+    const made = await place.run(["init", "--key-file", "key", ...QUICK]);
+    assertRan(
+      made,
+      0,
+      /^coverfs: warning: The key file "key" is open to others \(mode 0644, 0600 is right\)\n$/,
+    );
+  },
+);
 
 Deno.test("a key derivation out of bounds is refused, and changes nothing", strict, async () => {
   await using place = await Workplace.make("correct horse battery staple");

@@ -1,5 +1,6 @@
 /** `mount` as a service, as a helper of mount(8), and where what it has to say goes. */
 import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
 import { chmod, mkdir, readFile, rename, stat, writeFile } from "node:fs/promises";
 import { calledByMountFuse, mountExit, parseHelperCall } from "../../cli/mount_helper.ts";
 import { logToFile } from "../../cli/log.ts";
@@ -95,7 +96,8 @@ Deno.test("arguments of a helper of mount(8) become those of mount", strict, () 
 
 /** Launchers as `deno task install` makes them, in a folder `bin`. */
 async function installed(place: Workplace): Promise<string> {
-  const bin = place.path("bin"), script = new URL("../../cli/build/install.ts", import.meta.url).pathname;
+  const bin = place.path("bin"),
+    script = fileURLToPath(new URL("../../cli/build/install.ts", import.meta.url));
   const command = new Deno.Command(Deno.execPath(), {
     args: ["run", "--quiet", "--no-check", "-A", script, bin],
   });

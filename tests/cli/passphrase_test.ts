@@ -1,10 +1,14 @@
 import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
 import { join } from "node:path";
 import { readNewPassphrase, readPassphrase, withEnvironment } from "../../cli/passphrase.ts";
 import { CoverError } from "../../crypto/errors.ts";
 import { type OnTerminal, onTerminalOf } from "./terminal.ts";
+import { WINDOWS } from "../platform.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
+/** On Windows: tests/windows. */
+const onPosix = { ...strict, ignore: WINDOWS };
 
 function isKind(kind: string, message = /./): (error: unknown) => boolean {
   return (error) => error instanceof CoverError && error.kind === kind && message.test(error.message);
@@ -54,8 +58,11 @@ Deno.test(
   strict,
   async () => {
     assert.equal(await readPassphrase({ extpass: "echo from-command" }, "box"), "from-command");
+    using folder = new Folder();
+    const path = folder.file("a b", "quoted\n"), extpass = `${WINDOWS ? "type" : "cat"} "${path}"`;
+    assert.equal(await readPassphrase({ extpass }, "box"), "quoted");
     await assert.rejects(
-      readPassphrase({ extpass: "echo from-command; exit 3" }, "box"),
+      readPassphrase({ extpass: `echo from-command${WINDOWS ? "&" : ";"} exit 3` }, "box"),
       (error) => isKind("usage", /ended with 3/)(error) && !String(error).includes("from-command"),
     );
   },
@@ -82,7 +89,7 @@ Deno.test("a new passphrase is not empty", strict, async () => {
   assert.equal(await readNewPassphrase({ passfile: [folder.file("pass", "x\n")] }, "box"), "x");
 });
 
-Deno.test("the environment counts only where the command line is silent", strict, () => {
+Deno.test("the environment counts only where the command line is silent", onPosix, () => {
   const before = Deno.env.get("COVERFS_PASSFILE");
   try {
     Deno.env.set("COVERFS_PASSFILE", "/from/environment");
@@ -108,7 +115,7 @@ async function onTerminal(
      try { console.log(JSON.stringify(await ${call})); }
      catch (error) { console.log(describeError(error)); Deno.exitCode = exitCodeOf(error); }`,
   );
-  const config = new URL("../../deno.json", import.meta.url).pathname;
+  const config = fileURLToPath(new URL("../../deno.json", import.meta.url));
   const command = [
     Deno.execPath(),
     "run",
@@ -124,7 +131,7 @@ async function onTerminal(
 
 Deno.test(
   "the terminal is asked though standard input is a pipe, and shows nothing that is typed",
-  strict,
+  onPosix,
   async () => {
     const { shown, said, code } = await onTerminal('readPassphrase({}, "/srv/box")', [
       ["Passphrase of /srv/box: ", "wrong\x15secXX\x7f\x7fret\r"],
@@ -136,7 +143,7 @@ Deno.test(
 
 Deno.test(
   "a new passphrase is asked for twice; two that differ and an empty one are refused",
-  strict,
+  onPosix,
   async () => {
     const ask = (first: string, second: string) =>
       onTerminal('readNewPassphrase({}, "box")', [["New passphrase", first], ["again", second]]);
@@ -150,7 +157,7 @@ Deno.test(
   },
 );
 
-Deno.test("Ctrl-C at the question ends with 130, the end of input with 2", strict, async () => {
+Deno.test("Ctrl-C at the question ends with 130, the end of input with 2", onPosix, async () => {
   assert.equal((await onTerminal('readPassphrase({}, "box")', [["Passphrase", "abc\x03"]])).code, 130);
   assert.equal((await onTerminal('readPassphrase({}, "box")', [["Passphrase", "\x04"]])).code, 2);
 });

@@ -1,5 +1,6 @@
 /** What each command may still do once it has begun, asked of the runtime at its end. */
 import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
 import { writeFile } from "node:fs/promises";
 import { PERMISSION_KINDS, type PermissionKind } from "../../cli/permissions.ts";
 import { makeProgram } from "../../cli/program.ts";
@@ -7,7 +8,7 @@ import { ServerProcess } from "./processes.ts";
 import { Workplace } from "./run.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true, ignore: Deno.build.os === "windows" };
-const MAIN = new URL("../../main.ts", import.meta.url).pathname;
+const MAIN = fileURLToPath(new URL("../../main.ts", import.meta.url));
 
 /** Runs before the program in the same process, and says at its end what it may do. */
 const INSPECTOR = `

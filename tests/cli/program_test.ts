@@ -13,6 +13,7 @@ import {
   writeFile,
 } from "node:fs/promises";
 import { type Ran, Workplace } from "./run.ts";
+import { HAS_SYMLINKS, shownMode } from "../platform.ts";
 
 /** A container made once; each test that changes it takes a copy. */
 let made: Promise<{ place: Workplace; ran: Ran }> | undefined;
@@ -37,7 +38,7 @@ test("init makes a container that only its owner can read, and says where", asyn
   const { place, ran } = await shared();
   assert.equal(ran.code, 0, ran.error);
   assert.match(ran.out, /^Made a container at /);
-  assert.equal((await stat(place.container)).mode & 0o777, 0o600);
+  assert.equal((await stat(place.container)).mode & 0o777, shownMode(0o600));
 });
 
 test("init overwrites nothing", async () => {
@@ -55,7 +56,7 @@ test("files, links, modes and times come back from put and get as they were", as
   await writeFile(place.path("tree", "file"), content);
   await chmod(place.path("tree", "file"), 0o640);
   await utimes(place.path("tree", "file"), 1_000_000_000, 1_100_000_000);
-  await symlink("../file", place.path("tree", "below", "symlink"));
+  if (HAS_SYMLINKS) await symlink("../file", place.path("tree", "below", "symlink"));
   await link(place.path("tree", "file"), place.path("tree", "below", "hard"));
   const put = await place.run(["put", "-r", "tree", "/"]);
   assert.equal(put.code, 0, put.error);
@@ -66,13 +67,14 @@ test("files, links, modes and times come back from put and get as they were", as
     "/tree",
     "/tree/below",
     "/tree/below/hard",
-    "/tree/below/symlink",
+    ...HAS_SYMLINKS ? ["/tree/below/symlink"] : [],
     "/tree/file",
   ]);
   assert.equal(entries.find((entry) => entry.path === "/tree/file")?.nlink, 2);
-  assert.equal(entries.find((entry) => entry.type === "symlink")?.target, "../file");
-
-  assert.deepEqual((await place.run(["cat", "/tree/below/symlink"])).bytes, content);
+  if (HAS_SYMLINKS) {
+    assert.equal(entries.find((entry) => entry.type === "symlink")?.target, "../file");
+    assert.deepEqual((await place.run(["cat", "/tree/below/symlink"])).bytes, content);
+  }
   const part = await place.run(["cat", "--offset", "4090", "--count", "10", "/tree/file"]);
   assert.deepEqual(part.bytes, content.slice(4090, 4100));
 
@@ -80,10 +82,10 @@ test("files, links, modes and times come back from put and get as they were", as
   assert.equal(got.code, 0, got.error);
   assert.deepEqual(new Uint8Array(await readFile(place.path("copy", "file"))), content);
   const copied = await lstat(place.path("copy", "file"));
-  assert.equal(copied.mode & 0o777, 0o640);
+  assert.equal(copied.mode & 0o777, shownMode(0o640));
   assert.equal(Math.round(copied.mtimeMs), 1_100_000_000_000);
   assert.equal(copied.ino, (await lstat(place.path("copy", "below", "hard"))).ino);
-  assert.equal(await readlink(place.path("copy", "below", "symlink")), "../file");
+  if (HAS_SYMLINKS) assert.equal(await readlink(place.path("copy", "below", "symlink")), "../file");
 
   const checked = await place.run(["fsck", "--scrub", "--json"]);
   assert.equal(checked.code, 0, checked.out + checked.error);

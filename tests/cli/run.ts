@@ -3,8 +3,10 @@ import assert from "node:assert/strict";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { tmpdir } from "node:os";
+import { fileURLToPath } from "node:url";
+import { WINDOWS } from "../platform.ts";
 
-const MAIN = new URL("../../main.ts", import.meta.url).pathname;
+const MAIN = fileURLToPath(new URL("../../main.ts", import.meta.url));
 
 /** What a run said and how it ended. */
 export interface Ran {
@@ -64,9 +66,7 @@ export class Workplace implements AsyncDisposable {
       cwd: this.folder,
       clearEnv: true,
       env: {
-        PATH: Deno.env.get("PATH") ?? "",
-        HOME: this.folder,
-        DENO_DIR: Deno.env.get("DENO_DIR") ?? join(Deno.env.get("HOME") ?? "", ".cache", "deno"),
+        ...environmentOf(options.env?.["HOME"] ?? this.folder),
         NO_COLOR: "1",
         ...access,
         ...options.env,
@@ -81,6 +81,23 @@ export class Workplace implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await rm(this.folder, { recursive: true, force: true });
   }
+}
+
+/** What every program needs of the environment; what it remembers lies in `.local/state/coverfs` of the home. */
+function environmentOf(home: string): Record<string, string> {
+  const kept = (...names: string[]) => names.map((name) => [name, Deno.env.get(name) ?? ""]);
+  if (WINDOWS) {
+    return {
+      ...Object.fromEntries(kept("PATH", "PATHEXT", "COMSPEC", "SYSTEMROOT", "TEMP", "TMP")),
+      LOCALAPPDATA: join(home, ".local", "state"),
+      DENO_DIR: Deno.env.get("DENO_DIR") ?? join(Deno.env.get("LOCALAPPDATA") ?? "", "deno"),
+    };
+  }
+  return {
+    ...Object.fromEntries(kept("PATH")),
+    HOME: home,
+    DENO_DIR: Deno.env.get("DENO_DIR") ?? join(Deno.env.get("HOME") ?? "", ".cache", "deno"),
+  };
 }
 
 /** A filesystem of that many bytes in a folder `disk` of the workplace; only root may. */

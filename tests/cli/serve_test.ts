@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { hookedRoot, HOST, startServer } from "../net/servers.ts";
 import { Workplace } from "./run.ts";
+import { WINDOWS } from "../platform.ts";
 
 /** Reads lines from a child until one matches. */
 async function lineOf(stream: ReadableStreamDefaultReader<Uint8Array>, shape: RegExp): Promise<string> {
@@ -43,7 +44,8 @@ Deno.test({
       await reader.cancel();
       await server.stderr.cancel();
     }
-    assert.equal((await server.status).code, 0);
+    const { code } = await server.status;
+    if (!WINDOWS) assert.equal(code, 0); // there others can only end it
   },
 });
 

@@ -1,11 +1,12 @@
 /** What a mounted client touches on its own machine, as the system sees it. */
 import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
 import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { HOST, startServer } from "../net/servers.ts";
 import { Workplace } from "./run.ts";
 
-const ROOT = new URL("../..", import.meta.url).pathname;
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
 /** Calls that open a file, make one or change a name. */
 const CALLS =
