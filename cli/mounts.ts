@@ -1,6 +1,7 @@
 /** Which process serves which mountpoint, how it ended and what it said: so that `umount` can wait for it and tell. */
 import { mkdirSync, readdirSync, readFileSync, realpathSync, rmSync } from "node:fs";
 import { basename, dirname, join, resolve, sep } from "node:path";
+import { kill } from "node:process";
 import { CoverError } from "../crypto/errors.ts";
 import { hex } from "../crypto/bytes.ts";
 import { readKernelFile } from "../ffi/kernel_files.ts";
@@ -20,8 +21,11 @@ export interface MountRecord {
 /** Bytes of what a mount said before the older half of it is let go. */
 const KEPT_LOG_BYTES = 64 << 10;
 
+const WINDOWS = Deno.build.os === "windows";
+
 /** The mountpoint's full path; of a mount that is dead, as far as it can be told. */
 export function mountpointPath(mountpoint: string): string {
+  if (WINDOWS && /^[a-z]:[\\/]?$/i.test(mountpoint)) return mountpoint.slice(0, 2).toUpperCase(); // nothing is there
   try {
     return realpathSync(mountpoint);
   } catch {
@@ -164,7 +168,12 @@ export async function systemTool(command: string, ...args: string[]): Promise<st
 /** Tells whether a mount's process still serves it. */
 export function isRunning(record: MountRecord): boolean {
   if (record.exit !== undefined) return false;
-  return readKernelFile(`/proc/${record.pid}/stat`) !== undefined;
+  if (!WINDOWS) return readKernelFile(`/proc/${record.pid}/stat`) !== undefined;
+  try {
+    return kill(record.pid, 0); // only asks
+  } catch {
+    return false;
+  }
 }
 
 /** Begins to keep what a mount says, for `umount` to show. Where nothing can be kept, it goes to standard error. */

@@ -2,14 +2,16 @@
 
 import { CoverError } from "../crypto/errors.ts";
 import type { Filesystem } from "../fs/filesystem.ts";
+import { mountDokan } from "./dokan.ts";
 import { mountLibfuse } from "./libfuse.ts";
 import type { Mounted, MountOptions } from "./mount.ts";
 
+export { unmountDokan } from "./dokan.ts";
 export { isKernelOption, isMountOption } from "./mountpoint.ts";
 export type { Mounted, MountEnd, MountOptions, StateBefore } from "./mount.ts";
 
 /**
- * Mounts `filesystem` at the directory `mountpoint` and answers requests until it is unmounted. The program that
+ * Mounts `filesystem` at the directory `mountpoint` (on Windows also a drive letter, `X:`) and answers requests until it is unmounted. The program that
  * mounts must not use synchronous file calls below the mountpoint: it would wait for itself.
  *
  * @throws {CoverError} cannot-mount, with what to do; usage, for an unknown `-o` option.
@@ -28,6 +30,8 @@ export async function mount(
   switch (Deno.build.os) {
     case "linux":
       return await mountLibfuse(filesystem, mountpoint, options);
+    case "windows":
+      return await mountDokan(filesystem, mountpoint, options);
     default:
       throw new CoverError("cannot-mount", `Cannot mount "${mountpoint}": not possible on ${Deno.build.os}`, {
         hint: "use it without mounting: coverfs ls, cat, get, put",

@@ -17,6 +17,8 @@ export interface MountOptions {
   readonly fsname?: string;
   /** What they show as the type behind `fuse.`. Default "coverfs". */
   readonly subtype?: string;
+  /** Dokan's library, where it is not the installed one. */
+  readonly library?: string;
   /** Further `-o` options, each as one string; those that a mount does not know are refused. */
   readonly extra?: readonly string[];
   /** How long the kernel may trust a name, or the absence of one, in seconds. Default 3600, read-only 1. */

@@ -13,6 +13,7 @@ import { inBackground, reportReady, startInBackground } from "../background.ts";
 import { bestEngine, withVolume } from "../container.ts";
 import { describeError, exitCodeOf, messageOf } from "../exit.ts";
 import { whenIdle } from "../idle.ts";
+import { ENDING_SIGNALS } from "../interrupt.ts";
 import { chooseLocator, locatorName } from "../locator.ts";
 import { type Log, type LogOptions, logToTerminal, openLog } from "../log.ts";
 import { applyList, splitList } from "../mount_options.ts";
@@ -221,8 +222,7 @@ class Mounting {
     (await bestEngine()).expectWork?.();
     await volume.refreshSpace();
     const { promise: stopping, resolve: stop } = Promise.withResolvers<void>();
-    const signals: Deno.Signal[] = ["SIGINT", "SIGTERM", "SIGHUP"];
-    for (const signal of signals) Deno.addSignalListener(signal, stop);
+    for (const signal of ENDING_SIGNALS) Deno.addSignalListener(signal, stop);
     const timer = setInterval(() => void this.#keepUp(volume), REFRESH);
     try {
       const mounted = await mount(ownersOf(volume, options), this.#mountpoint, {
@@ -264,7 +264,7 @@ class Mounting {
       this.#opened?.(`unmounted ${this.#mountpoint}`);
     } finally {
       clearInterval(timer);
-      for (const signal of signals) Deno.removeSignalListener(signal, stop);
+      for (const signal of ENDING_SIGNALS) Deno.removeSignalListener(signal, stop);
     }
   }
 

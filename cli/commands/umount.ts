@@ -1,5 +1,6 @@
 import { Command } from "@commander-js/extra-typings";
 import { CoverError } from "../../crypto/errors.ts";
+import { unmountDokan } from "../../ffi/mod.ts";
 import { kindOfExit } from "../exit.ts";
 import {
   forgetMount,
@@ -46,7 +47,9 @@ export const umountCommand = () =>
     });
 
 async function unmount(mountpoint: string, lazy: boolean): Promise<void> {
-  const failed = Deno.uid() === 0
+  const failed = Deno.build.os === "windows"
+    ? await unmountDokan(mountpoint) ? undefined : "nothing is mounted there"
+    : Deno.uid() === 0
     ? await systemTool("umount", ...(lazy ? ["-l"] : []), mountpoint)
     : await systemTool("fusermount3", "-u", ...(lazy ? ["-z"] : []), mountpoint);
   if (failed === undefined) return;
