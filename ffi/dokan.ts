@@ -18,10 +18,10 @@ import type { Mounted, MountEnd, MountOptions } from "./mount.ts";
 import { STATUS, statusOf } from "./ntstatus.ts";
 import { wide } from "./wide_strings.ts";
 
-/** How long the driver waits for an answer, in ms; then it takes the mount away. */
-const TIMEOUT = 60_000;
-/** How often whoever still waits is given more time, in ms. */
-const EXTEND = 15_000;
+/** How long the driver waits for an answer, in seconds; then it takes the mount away. */
+const TIMEOUT = 60;
+/** How often in that time whoever still waits is given more. */
+const EXTENSIONS = 4;
 const INFINITE = 0xffff_ffff, UNIT = 4096, SECTOR = 512;
 
 /** Reading and writing wait for the network most: each has a thread of its own, and all else a third one. */
@@ -86,6 +86,8 @@ class DokanMount implements Mounted {
   readonly #table = new BigUint64Array(OPERATIONS_BYTES / 8);
   readonly #dokanOptions = new Uint8Array(OPTIONS.bytes);
   readonly #point: Uint16Array<ArrayBuffer>;
+  /** In ms. */
+  readonly #timeout: number;
   #timer: ReturnType<typeof setInterval> | undefined;
   #handle = 0n;
   #requests = 0;
@@ -102,6 +104,7 @@ class DokanMount implements Mounted {
     this.#library = library;
     this.mountpoint = of.mountpoint;
     this.#options = of.options;
+    this.#timeout = (of.options.answerTimeout ?? TIMEOUT) * 1000;
     this.#point = wide(of.mountpoint);
     this.done = this.#ended.promise;
     this.#operations = new DokanOperations(of.filesystem, {
@@ -120,7 +123,7 @@ class DokanMount implements Mounted {
       true,
     );
     view.setBigUint64(OPTIONS.mountPoint, BigInt(pointer), true);
-    view.setUint32(OPTIONS.timeout, TIMEOUT, true);
+    view.setUint32(OPTIONS.timeout, this.#timeout, true);
     view.setUint32(OPTIONS.allocationUnitSize, UNIT, true);
     view.setUint32(OPTIONS.sectorSize, SECTOR, true);
   }
@@ -147,7 +150,7 @@ class DokanMount implements Mounted {
       );
     }
     this.#handle = handle[0]!;
-    this.#timer = setInterval(() => this.#extend(), EXTEND);
+    this.#timer = setInterval(() => this.#extend(), this.#timeout / EXTENSIONS);
     const { signal } = this.#options;
     const onAbort = () => void this[Symbol.asyncDispose]();
     signal?.addEventListener("abort", onAbort, { once: true });
@@ -203,7 +206,7 @@ class DokanMount implements Mounted {
 
   /** Who waits for a slow store is not given up by the driver. */
   #extend(): void {
-    for (const info of this.#waiting) void this.#library.symbols.DokanResetTimeout(TIMEOUT, info);
+    for (const info of this.#waiting) void this.#library.symbols.DokanResetTimeout(this.#timeout, info);
   }
 
   #fillFunction(address: bigint) {

@@ -19,6 +19,8 @@ export interface MountOptions {
   readonly subtype?: string;
   /** Dokan's library, where it is not the installed one. */
   readonly library?: string;
+  /** How long Dokan's driver waits for an answer until it is told that one is coming, in seconds. Default 60. */
+  readonly answerTimeout?: number;
   /** Further `-o` options, each as one string; those that a mount does not know are refused. */
   readonly extra?: readonly string[];
   /** How long the kernel may trust a name, or the absence of one, in seconds. Default 3600, read-only 1. */

@@ -23,6 +23,7 @@ import {
   pattern,
   walk,
 } from "../fs/fixture.ts";
+import { until } from "../cli/run.ts";
 import { delayed } from "../model/delayed_filesystem.ts";
 
 const DOUBLE = Deno.build.os === "windows" ? Deno.env.get("COVERFS_DOKAN_DOUBLE") : undefined;
@@ -51,6 +52,7 @@ const SYMBOLS = {
   DoubleSetEnd: { parameters: [HANDLE, "i64"], result: "i32", nonblocking: true },
   DoubleSetAllocation: { parameters: [HANDLE, "i64"], result: "i32", nonblocking: true },
   DoubleClose: { parameters: [HANDLE], result: "void", nonblocking: true },
+  DoubleExtensions: { parameters: [], result: "i32", nonblocking: true },
   DoubleSpace: { parameters: ["buffer"], result: "i32", nonblocking: true },
   DoubleVolume: { parameters: ["buffer", "buffer"], result: "i32", nonblocking: true },
   DoubleStress: { parameters: ["u32", "u32"], result: "i32", nonblocking: true },
@@ -413,6 +415,29 @@ Deno.test("eight threads create, write, read, rename over and delete at once", s
   assert.deepEqual(bed.paths(), []);
   assert.equal(bed.mounted.activity.open, 0);
   assert.ok(bed.mounted.activity.requests > 8 * 12 * 8);
+});
+
+Deno.test("who waits for a slow store is given more time, as often as it takes", strict, async () => {
+  const asked = Promise.withResolvers<void>(), slow = Promise.withResolvers<void>();
+  await using bed = await Bed.make({
+    answerTimeout: 0.2,
+    wrap: (volume) =>
+      new Proxy(volume, {
+        get: (of, key) => {
+          if (key === "fsync") return () => (asked.resolve(), slow.promise);
+          const value = Reflect.get(of, key, of);
+          return typeof value === "function" ? value.bind(of) : value;
+        },
+      }),
+  });
+  const file = await bed.open("\\f", { disposition: CREATE });
+  const before = await bed.symbols.DoubleExtensions(), flushed = bed.symbols.DoubleFlush(file);
+  await asked.promise;
+  await until("it was given more time", async () => await bed.symbols.DoubleExtensions() >= before + 3);
+  await bed.close(await bed.open("\\g", { disposition: CREATE })); // others are answered meanwhile
+  slow.resolve();
+  assertStatus(await flushed, "SUCCESS");
+  await bed.close(file);
 });
 
 Deno.test(
