@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { mkdir, open, readdir, readFile, writeFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
 import { newRecoveryWords } from "../../crypto/mod.ts";
 import { blockOffset, HEADER_AT } from "../../fs/block/byte_layout.ts";
 import { Program, ServerProcess } from "./processes.ts";
@@ -10,7 +11,7 @@ import { onTerminalOf } from "./terminal.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
 const QUICK = ["--kdf-rounds", "210000"];
-const MAIN = new URL("../../main.ts", import.meta.url).pathname;
+const MAIN = fileURLToPath(new URL("../../main.ts", import.meta.url));
 const PASSPHRASE = "correct horse battery staple";
 
 function assertRan(ran: Ran, code: number, error = /^$/): string {
@@ -140,7 +141,7 @@ Deno.test("killed or interrupted, the container opens, says so, and it goes on",
   assertRan(await place.run(["key", "add", "--new-key-file", "key", ...QUICK]), 0);
 
   const { code, said } = await interrupted(place, "SIGINT");
-  assert.equal(code, 130, said);
+  assert.equal(code, Deno.build.os === "windows" ? 1 : 130, said); // there others can only end it
   assert.match(said, /^coverfs: Interrupted\nhint: .*; coverfs rekey goes on with the change$/m);
   assert.equal(await previousIn(place.container), 1);
   assert.match(
