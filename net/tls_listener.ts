@@ -128,6 +128,7 @@ export class TlsListener {
   readonly #server: NetServer;
   readonly #sockets: Map<Socket, Promise<void>>;
   readonly #use: (identity: TlsIdentity) => void;
+  #stopped: Promise<void> | undefined;
   /** Where it listens. */
   readonly hostname: string;
   readonly port: number;
@@ -150,16 +151,17 @@ export class TlsListener {
     this.#use(identity);
   }
 
-  /** Accepts nothing more. */
+  /** Accepts nothing more. May be called twice. */
   stop(): void {
-    this.#server.close();
+    this.#stopped ??= new Promise((resolve) => this.#server.close(() => resolve()));
   }
 
-  /** Closes every connection that is left, and resolves when nothing remains. Call {@linkcode stop} before. */
+  /** Closes every connection that is left, and resolves when nothing remains. */
   async end(): Promise<void> {
+    this.stop();
     const closed = [...this.#sockets.values()];
     for (const socket of this.#sockets.keys()) socket.destroy();
-    await Promise.all(closed);
+    await Promise.all([this.#stopped, ...closed]);
   }
 }
 
@@ -168,6 +170,7 @@ export async function listenTls(options: TlsListenOptions): Promise<TlsListener>
   let shown = contextOf(options.identity);
   const sockets = new Map<Socket, Promise<void>>();
   const server = createServer({ noDelay: true, pauseOnConnect: false }, (raw) => {
+    if (!server.listening) return void raw.destroy(); // it was on its way when the server stopped
     const address = raw.remoteAddress ?? "", leave = options.admit(address);
     if (leave === undefined) return void raw.destroy();
     const { secureContext, hash: certificateHash } = shown;
