@@ -76,3 +76,9 @@ export function dropPermissions(command: CommandUnknownOpts): void {
   Terminal.prepare();
   for (const name of PERMISSION_KINDS) if (!needed.has(name)) Deno.permissions.revokeSync({ name });
 }
+
+/** Gives up native code, which a command has needed at its start only; not where everything has to be kept. */
+export function dropNative(command: CommandUnknownOpts): void {
+  if (Deno.build.os === "windows" || neededPermissions(command).has("run")) return;
+  Deno.permissions.revokeSync({ name: "ffi" });
+}

@@ -5,6 +5,7 @@ import { ACCESS_FORMATS, openAccessLog } from "../access_log.ts";
 import { describeError } from "../exit.ts";
 import { ENDING_SIGNALS } from "../interrupt.ts";
 import { byteSize, wholeNumber } from "../options.ts";
+import { dropNative } from "../permissions.ts";
 import { print, printError } from "../output.ts";
 import { openNotify } from "../service.ts";
 
@@ -33,13 +34,13 @@ export const serveCommand = () =>
         "text" as const,
       ),
     )
-    .action(async (options) => {
+    .action(async (options, command) => {
       const { ram, root, host, port, cert, key, maxSize, accessLog, logFormat } = options;
       if ((cert === undefined) !== (key === undefined)) {
         throw new CoverError("usage", "--cert and --key go together");
       }
       const notify = openNotify();
-      if (Deno.build.os !== "windows") Deno.permissions.revokeSync({ name: "ffi" });
+      dropNative(command);
       await using server = await serve({
         ...(ram ? {} : { root }),
         ...(host === undefined ? {} : { hostname: host }),

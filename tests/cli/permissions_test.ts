@@ -97,3 +97,22 @@ Deno.test("the network is kept for a container on a server alone", strict, async
   assert.equal(await granted(place, ["clone", server.link, "copy"]), net);
   assert.equal(await granted(place, ["ls", "-c", "copy"]), sorted(FILES));
 });
+
+Deno.test(
+  "a server may have its folder in /dev/shm, where the runtime lets nobody in who has given up anything",
+  {
+    ...strict,
+    ignore: Deno.build.os !== "linux",
+  },
+  async () => {
+    await using place = await Workplace.make();
+    const root = await Deno.makeTempDir({ dir: "/dev/shm", prefix: "coverfs-test-" });
+    try {
+      await using server = await ServerProcess.start(place, ["--root", root]);
+      const made = await place.run(["init", "--kdf-rounds", "210000", server.link]);
+      assert.equal(made.code, 0, made.error);
+    } finally {
+      await Deno.remove(root, { recursive: true });
+    }
+  },
+);
