@@ -128,6 +128,8 @@ export class Relay implements AsyncDisposable {
     } catch {
       return client.close(); // nobody is there
     }
+    // What is to be waited for is said by the options alone.
+    for (const end of [client, server]) (end as Deno.TcpConn).setNoDelay(true);
     const passage = new Passage(client, server);
     this.#passages.add(passage);
     await passage.run(this.#options);
