@@ -1,4 +1,5 @@
 /** Room in a file without writing to it, where the system can do that. */
+import { openLibc } from "./libc.ts";
 
 const LIBC = {
   fallocate: {
@@ -24,13 +25,8 @@ const ROOM_ERRORS: Readonly<Record<number, string>> = { 27: "EFBIG", 28: "ENOSPC
  * @returns undefined where there is none; what it returns throws an error with an errno name as `code`
  */
 export function openFallocate(): ((fd: number, offset: number, length: number) => void) | undefined {
-  if (Deno.build.os !== "linux") return undefined;
-  let library: Deno.DynamicLibrary<typeof LIBC>;
-  try {
-    library = Deno.dlopen("libc.so.6", LIBC);
-  } catch {
-    return undefined; // another libc, or not permitted
-  }
+  const library = openLibc(LIBC);
+  if (library === undefined) return undefined;
   const { fallocate, __errno_location } = library.symbols;
   return (fd, offset, length) => {
     let errno: number;

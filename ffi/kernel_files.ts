@@ -2,6 +2,7 @@
  * Files of the kernel (/proc), read by libc: the runtime refuses them to a program that has given up any permission
  * (denoland/deno, `check_special_file`, as of 2.9).
  */
+import { openLibc } from "./libc.ts";
 
 const LIBC = {
   open: {
@@ -27,13 +28,8 @@ const READ = 64 << 10;
 
 /** Reads a text that the kernel makes; undefined where it cannot be read. */
 export function readKernelFile(path: string): string | undefined {
-  if (Deno.build.os !== "linux") return undefined;
-  let library: Deno.DynamicLibrary<typeof LIBC>;
-  try {
-    library = Deno.dlopen("libc.so.6", LIBC);
-  } catch {
-    return undefined; // another libc, or not permitted
-  }
+  const library = openLibc(LIBC);
+  if (library === undefined) return undefined;
   try {
     const { open, read, close } = library.symbols;
     const fd = open(new TextEncoder().encode(path + "\0"), O_RDONLY | O_CLOEXEC);

@@ -1,4 +1,5 @@
 /** Keeping what is in memory out of core dumps. */
+import { openLibc } from "./libc.ts";
 
 const LIBC = {
   prctl: {
@@ -23,15 +24,11 @@ const PR_SET_DUMPABLE = 4;
  * @returns whether the system could be told
  */
 export function forbidDumps(): boolean {
-  if (Deno.build.os !== "linux") return false;
+  const library = openLibc(LIBC);
+  if (library === undefined) return false;
   try {
-    const library = Deno.dlopen("libc.so.6", LIBC);
-    try {
-      return library.symbols.prctl(PR_SET_DUMPABLE, 0n, 0n, 0n, 0n) === 0;
-    } finally {
-      library.close();
-    }
-  } catch {
-    return false; // another libc, or not permitted
+    return library.symbols.prctl(PR_SET_DUMPABLE, 0n, 0n, 0n, 0n) === 0;
+  } finally {
+    library.close();
   }
 }
