@@ -5,6 +5,7 @@ import { now } from "./clock.ts";
 import { compact, type Compacted } from "./compact.ts";
 import type { Container } from "./container.ts";
 import { Fenced, FsError } from "./errors.ts";
+import { getXattr, listXattr, removeXattr, setXattr } from "./extended_attributes.ts";
 import { FileData } from "./file_data.ts";
 import {
   type AttributeChanges,
@@ -15,14 +16,13 @@ import {
   type NodeSpec,
   RENAME_EXCHANGE,
   RENAME_NOREPLACE,
-  XATTR_CREATE,
-  XATTR_REPLACE,
 } from "./filesystem.ts";
-import { fromLatin1, isDirectory, latin1, TARGET_MAX, XATTR_MAX } from "./layout/changes.ts";
+import { isDirectory, TARGET_MAX } from "./layout/changes.ts";
 import type { Tables } from "./layout/tables.ts";
 import type { DurablePoint } from "./loading.ts";
 import type { MoveOptions } from "./mover.ts";
 import { rekey, type Rekeyed } from "./rekey.ts";
+import { SpaceStatistics } from "./space_statistics.ts";
 import { isSameFile, openSuccessor } from "./succession.ts";
 import {
   type CommitNumber,
@@ -39,8 +39,6 @@ import { VolumeState } from "./volume_state.ts";
 
 /** Hard links of a file at most, as on ext4. */
 const LINK_MAX = 65000;
-/** Inode ids that a filesystem tells it can have. */
-const FILES_MAX = 0x7fff_ffff;
 /** Bytes of dirty data before writers wait, unless said otherwise. */
 const DIRTY_BYTES = 64 << 20;
 
@@ -65,6 +63,7 @@ export class Volume implements Filesystem, AsyncDisposable {
   #replaced: { readonly state: VolumeState; readonly lost: ReadonlySet<Ino> } | undefined;
   #following: Promise<boolean> | undefined;
   readonly #references = new Map<Ino, number>();
+  readonly #statistics = new SpaceStatistics();
   /** Blocks are being moved: work that the end of the session ends. */
   #moving: Promise<unknown> | undefined;
   /**
@@ -138,11 +137,6 @@ export class Volume implements Filesystem, AsyncDisposable {
     return this.#state.room(1).catch(() => {});
   }
 
-  /** What adds something needs more than the reserve, which is for commits and for deleting. */
-  #growing(): void {
-    if (this.container.space.full) throw new FsError("ENOSPC");
-  }
-
   lookup(directory: Ino, name: Uint8Array): Ino | undefined {
     this.#state.directory(directory);
     if (name.length > NAME_MAX) throw new FsError("ENAMETOOLONG");
@@ -202,7 +196,7 @@ export class Volume implements Filesystem, AsyncDisposable {
     this.#newName(directory, name);
     const { inodes, dentries } = this.#tables;
     if (dentries.find(directory, name) >= 0) throw new FsError("EEXIST");
-    this.#growing();
+    this.#state.growing();
     const folder = isDirectory(spec.mode), parentMode = inodes.mode[directory]!;
     const inherits = (parentMode & S_ISGID) !== 0;
     const ino = this.#make(
@@ -221,7 +215,7 @@ export class Volume implements Filesystem, AsyncDisposable {
 
   createUnnamed(spec: NodeSpec): Ino {
     this.#state.writable();
-    this.#growing();
+    this.#state.growing();
     const ino = this.#make(spec, 0);
     this.#state.committer.touched();
     return ino;
@@ -265,7 +259,7 @@ export class Volume implements Filesystem, AsyncDisposable {
     if (isDirectory(inodes.mode[ino]!)) throw new FsError("EPERM");
     if (dentries.find(directory, name) >= 0) throw new FsError("EEXIST");
     if (inodes.nlink[ino]! >= LINK_MAX) throw new FsError("EMLINK");
-    this.#growing();
+    this.#state.growing();
     dentries.insert(directory, name, ino, { directory: false });
     this.#state.log.entry(directory, name, ino, false);
     inodes.nlink[ino]!++;
@@ -532,78 +526,28 @@ export class Volume implements Filesystem, AsyncDisposable {
   }
 
   getXattr(ino: Ino, name: Uint8Array): Uint8Array | undefined {
-    this.#state.live(ino);
-    return this.#tables.inodes.xattrs.get(ino)?.get(latin1(name));
+    return getXattr(this.#state, ino, name);
   }
 
   setXattr(ino: Ino, name: Uint8Array, value: Uint8Array, flags = 0): void {
-    this.#state.writable();
-    this.#state.live(ino);
-    if (name.length === 0 || name.length > NAME_MAX) throw new FsError("ERANGE");
-    if (value.length > XATTR_MAX) throw new FsError("E2BIG");
-    const { xattrs } = this.#tables.inodes, all = xattrs.get(ino) ?? new Map<string, Uint8Array>();
-    const key = latin1(name), known = all.has(key);
-    if (known && flags & XATTR_CREATE) throw new FsError("EEXIST");
-    if (!known && flags & XATTR_REPLACE) throw new FsError("ENODATA");
-    this.#growing();
-    const total = [...all].reduce(
-      (sum, [one, bytes]) => sum + (one === key ? 0 : one.length + bytes.length),
-      0,
-    );
-    if (total + key.length + value.length > XATTR_MAX) throw new FsError("ENOSPC");
-    const copy = value.slice();
-    xattrs.set(ino, all.set(key, copy));
-    this.#state.log.xattr(ino, name, copy);
-    this.#state.changed(ino);
-    this.#state.committer.touched();
+    setXattr(this.#state, ino, { name, value, flags });
   }
 
   listXattr(ino: Ino): Uint8Array[] {
-    this.#state.live(ino);
-    return [...this.#tables.inodes.xattrs.get(ino)?.keys() ?? []].map(fromLatin1);
+    return listXattr(this.#state, ino);
   }
 
   removeXattr(ino: Ino, name: Uint8Array): void {
-    this.#state.writable();
-    this.#state.live(ino);
-    const { xattrs } = this.#tables.inodes, all = xattrs.get(ino);
-    if (!all?.delete(latin1(name))) throw new FsError("ENODATA");
-    if (all.size === 0) xattrs.delete(ino);
-    this.#state.log.removeXattr(ino, name);
-    this.#state.changed(ino);
-    this.#state.committer.touched();
+    removeXattr(this.#state, ino, name);
   }
 
   statistics(): FilesystemStatistics {
-    const room = this.#outside === Infinity ? 2 ** 40 : this.#outside;
-    const files = { files: FILES_MAX, filesFree: FILES_MAX - this.#tables.inodes.count };
-    if (this.readOnly) {
-      const { size, used } = this.#inside, free = Math.max(0, size - used) + room;
-      return { blocks: size + room, free, available: free, ...files };
-    }
-    const { space } = this.container, free = Math.max(0, space.freeBlocks);
-    return {
-      blocks: space.capacity + room,
-      free: free + room,
-      available: Math.max(0, space.available) + room,
-      ...files,
-    };
+    return this.#statistics.of(this.container);
   }
-
-  /** Blocks that the store can still add, as of the last {@linkcode refreshSpace}. */
-  #outside = Infinity;
-  /** Readers, which have no table of free space: blocks of the container, and those in use, as of then. */
-  #inside = { size: 0, used: 0 };
 
   /** Asks the store how much room it has, for {@linkcode statistics}. */
   async refreshSpace(): Promise<void> {
-    const { container } = this;
-    this.#outside = (await container.store.space()).free;
-    if (!this.readOnly) return;
-    const size = await container.store.size(), { inodes, extents } = this.#tables;
-    let used = container.checkpointBlocks + container.journalBlocks;
-    for (let ino = 0; ino < inodes.end; ino++) used += extents.blocksOf(ino);
-    this.#inside = { size, used };
+    await this.#statistics.refresh(this.container);
   }
 
   /** Readers, and writers that were replaced: goes on to the newest commit. @returns true if anything changed */

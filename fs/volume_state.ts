@@ -124,6 +124,11 @@ export class VolumeState {
   /** Told of blocks that a file no longer refers to. */
   readonly forget = (position: number, blocks: number): void => this.space.forget(position, blocks);
 
+  /** What adds something needs more than the reserve, which is for commits and for deleting. @throws {FsError} ENOSPC */
+  growing(): void {
+    if (this.space.full) throw new FsError("ENOSPC");
+  }
+
   /** Room for that many blocks; before ENOSPC a commit is forced that may free some. @throws {FsError} */
   async room(blocks: number): Promise<void> {
     try {
