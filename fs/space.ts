@@ -7,8 +7,10 @@ import type { CommitNumber, Position } from "./types.ts";
 
 /** The container grows by a 64th of its size, within these bounds (blocks). */
 const GROW_LEAST = 256, GROW_MOST = 4096;
-/** Growing again within this time takes a larger step, in ms. */
-const GROWTH_SOON = 500;
+/** Growing again within this time takes a larger step, in ms; or within so many times what growing took. */
+const GROWTH_SOON = 500, GROWTHS_SOON = 8;
+/** From this time on that growing takes, in ms, a stream does not wait for it, and the steps may be twice as large. */
+const GROWTH_SLOW = 10;
 /** What stays for commits though everything else is full, besides the next checkpoint: 64 blocks and two chunks. */
 const RESERVE_BASE = 64, RESERVE_CHUNKS = 2;
 /** How many holes are looked at for a place apart from others. */
@@ -32,6 +34,10 @@ export class Space {
   #growing: Promise<void> | undefined;
   #step = 0;
   #lastGrowth = -Infinity;
+  /** How long the store took to grow, in ms. */
+  #growthTook = 0;
+  /** The container grows, without anyone waiting for it, when fewer blocks than these are available. */
+  #ahead = 0;
   #full = false;
   #grownTo: number;
   /** Runs that the open commit forgets. */
@@ -108,12 +114,25 @@ export class Space {
     }
   }
 
-  /** A 64th of the size; twice the last step where that is soon used up, as by a stream. */
+  /**
+   * A 64th of the size; twice the last step where that is soon used up, as by a stream. Behind a slow link, where growing
+   * takes as long as all that is on its way, the next step is taken before it is needed.
+   */
   #nextStep(): number {
-    const now = performance.now(), soon = now - this.#lastGrowth < GROWTH_SOON;
+    const now = performance.now(), slow = this.#growthTook >= GROWTH_SLOW;
+    const soon = now - this.#lastGrowth < Math.max(GROWTH_SOON, GROWTHS_SOON * this.#growthTook);
     this.#lastGrowth = now;
-    this.#step = Math.max(GROW_LEAST, Math.ceil(this.#grownTo / 64), soon ? 2 * this.#step : 0);
-    return this.#step = Math.min(GROW_MOST, this.#step);
+    const step = Math.max(GROW_LEAST, Math.ceil(this.#grownTo / 64), soon ? 2 * this.#step : 0);
+    this.#step = Math.min(slow ? 2 * GROW_MOST : GROW_MOST, step);
+    this.#ahead = soon && slow ? this.#step : 0;
+    return this.#step;
+  }
+
+  /** Where the store refuses, whoever needs the room asks again, and is told. */
+  #growAhead(): void {
+    const step = this.#nextStep();
+    this.#growing = this.#reserveTo(this.#grownTo + step).catch(() => void (this.#ahead = 0))
+      .finally(() => this.#growing = undefined);
   }
 
   /** One at a time, as each begins where the one before has ended. */
@@ -124,16 +143,21 @@ export class Space {
   }
 
   async #extend(missing: number, step: number): Promise<void> {
-    let target = this.#grownTo + step;
     try {
-      await this.#store.reserve(target);
+      await this.#reserveTo(this.#grownTo + step);
     } catch (error) {
       this.#full = true;
+      this.#ahead = 0;
       if (!(error instanceof FsError) || step === missing) throw error;
-      target = this.#grownTo + missing;
-      await this.#store.reserve(target);
+      await this.#reserveTo(this.#grownTo + missing);
     }
     this.#full = false;
+  }
+
+  async #reserveTo(target: number): Promise<void> {
+    const began = performance.now();
+    await this.#store.reserve(target);
+    this.#growthTook = performance.now() - began;
     this.#grownTo = target;
     this.#free.limit = target;
   }
@@ -141,6 +165,7 @@ export class Space {
   /** Promises room to an accepted write; {@linkcode ensure} said that it is there. */
   promise(blocks: number): void {
     this.#promised += blocks;
+    if (this.available < this.#ahead && this.#growing === undefined) this.#growAhead();
   }
 
   /** Takes a promise back: the blocks were taken, or the data is gone. */
@@ -299,6 +324,7 @@ export class Space {
    * many, as the next writes would have them made again.
    */
   async shrink(options: { readonly ended: boolean }): Promise<void> {
+    if (options.ended) await this.#growing?.catch(() => {});
     if (this.#growing) return; // what is being added is wanted
     const inside = this.#free.freeBlocks - (this.#grownTo - this.#free.tailStart());
     const keep = Math.max(0, this.reserve + this.#promised - inside);

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { StoreDecorator } from "../../fs/block/decorator.ts";
 import { breathe } from "../../fs/clock.ts";
+import { FsError } from "../../fs/errors.ts";
 import { FreeSpace } from "../../fs/layout/free_space.ts";
 import type { Run } from "../../fs/layout/superblock.ts";
 import { Space } from "../../fs/space.ts";
@@ -66,4 +67,35 @@ Deno.test("a container that is made shorter while it grows has all the room that
   await growing;
   await shrinking;
   assert.equal(await store.size(), space.capacity);
+});
+
+Deno.test("who writes on and on does not wait for the container to grow, nor is anyone told that it cannot yet", async () => {
+  let most = Infinity;
+  const { base, store, space } = await spaceOf([], 0), { answers } = store;
+  const reserve = base.reserve.bind(base);
+  base.reserve = (blocks) => blocks > most ? Promise.reject(new FsError("ENOSPC")) : reserve(blocks);
+  const grow = async (blocks: number) => {
+    const grown = space.ensure(blocks);
+    await breathe();
+    const asked = performance.now();
+    while (performance.now() - asked < 20) await breathe(); // as behind a slow link
+    answers.shift()!();
+    await grown;
+    space.promise(space.available);
+  };
+  await grow(256);
+  await grow(256);
+  await grow(256);
+  await breathe();
+  assert.equal(answers.length, 1, "it grows already");
+  answers.shift()!();
+  await breathe();
+  const ahead = space.available;
+  assert.ok(ahead > 256);
+  most = space.capacity;
+  space.promise(ahead);
+  await breathe();
+  assert.equal(space.full, false, "nobody has asked for more");
+  await assert.rejects(async () => await space.ensure(1), { code: "ENOSPC" });
+  assert.equal(space.full, true);
 });
