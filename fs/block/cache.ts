@@ -7,7 +7,7 @@ import type { BlockStore } from "./store.ts";
 
 /** Bytes that are kept unless said otherwise. */
 const CACHE_BYTES = 64 << 20;
-/** Longer reads are not kept: who streams keeps them himself, and they would drive out all else. */
+/** Longer runs are not kept: who streams keeps them himself, and they would drive out all else. */
 const KEPT_RUN = 64;
 
 /** Blocks that are on their way. */
@@ -17,7 +17,7 @@ interface Fetch {
 }
 
 /**
- * Keeps blocks that were read, up to a limit in bytes, least recently used first out. What is written, discarded or
+ * Keeps blocks that were read or written, up to a limit in bytes, least recently used first out. What is discarded or
  * cut off is forgotten, and everything when the store says that something may have changed.
  */
 export class CachedStore extends StoreDecorator {
@@ -145,8 +145,13 @@ export class CachedStore extends StoreDecorator {
     super.doubt(position, count);
   }
 
+  /** What is written in small pieces may soon be wanted to change a part of it. */
   override write(position: Position, bytes: Uint8Array): Promise<void> | void {
-    this.#forget(position, blocksOf(bytes));
+    const count = blocksOf(bytes);
+    this.#forget(position, count);
+    for (let i = 0; count <= KEPT_RUN && i < count; i++) {
+      this.#keep(position + i, bytes.subarray(i * SEALED, (i + 1) * SEALED));
+    }
     return super.write(position, bytes);
   }
 
@@ -156,7 +161,9 @@ export class CachedStore extends StoreDecorator {
   }
 
   override truncate(blocks: number): Promise<void> {
-    this.#forgetAll();
+    for (const kept of [this.#blocks, this.#fetches]) {
+      for (const position of kept.keys()) if (position >= blocks) kept.delete(position);
+    }
     return super.truncate(blocks);
   }
 

@@ -69,6 +69,21 @@ Deno.test("blocks that were read are not asked for again", strict, async () => {
   assert.deepEqual(below.reads, [[3, 5], [2, 1], [8, 2]]);
 });
 
+Deno.test(
+  "blocks that were written a few at a time are not asked for, unless they were cut off",
+  strict,
+  async () => {
+    const { base, below } = await slow(20), cache = new CachedStore(below);
+    await cache.write(3, sealedBlocks(4, 9));
+    await cache.write(100, sealedBlocks(200, 9));
+    await cache.truncate(5);
+    await cache.reserve(300);
+    same(await cache.read(2, 4), await base.read(2, 4));
+    same(await cache.read(100, 1), await base.read(100, 1));
+    assert.deepEqual(below.reads, [[2, 1], [5, 1], [100, 1]]);
+  },
+);
+
 Deno.test("what is fetched ahead is asked for once, also while it is on its way", strict, async () => {
   const { base, below } = await slow(600), cache = new CachedStore(below);
   below.hold();
