@@ -13,13 +13,7 @@ const JOURNAL_BLOCKS = 2048;
 /** After how many rounds of flushing a commit no longer lets changes in between. */
 const ROUNDS = 3;
 
-interface Batch {
-  readonly inos: Set<Ino>;
-  all: boolean;
-  readonly done: Promise<void>;
-  readonly resolve: () => void;
-  readonly reject: (error: unknown) => void;
-}
+type Batch = PromiseWithResolvers<void>;
 
 /** Collects requests for durability and serves them. */
 export class Committer {
@@ -33,6 +27,8 @@ export class Committer {
   #dead: Ino[] = [];
   #next: Batch | undefined;
   #running: Promise<void> | undefined;
+  /** Data is being written though nobody waits for it. */
+  #behind: Promise<void> | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #checkpoint: Promise<void> | undefined;
   #gate: { closed: Promise<void>; open: () => void } | undefined;
@@ -107,7 +103,7 @@ export class Committer {
 
   /** Waits while the next record is full. */
   recordable(): void | Promise<void> {
-    if (this.full) return this.commit({});
+    if (this.full) return this.#recorded();
   }
 
   /** The file's data must be in the next commit. */
@@ -121,29 +117,43 @@ export class Committer {
     this.#must.delete(ino);
   }
 
+  /** Writes all data and commits; while that is still under way, commits what it has written so far. */
   #background(): void {
-    this.commit({ all: true }).catch(() => {}); // kept as `failure`, reported by the next fsync or close
+    // A failure is kept, and reported by the next fsync or close.
+    if (this.#behind) return void this.#recorded().catch(() => {});
+    this.#behind = this.commit({ all: true }).catch(() => {}).finally(() => this.#behind = undefined);
   }
 
   /**
    * Resolves when all metadata operations so far, and the data of the given file (or of all), are durable.
-   * With neither, only metadata.
+   * With neither, only metadata. Nobody else's commit waits for that data.
    */
-  commit(what: { ino?: Ino; all?: boolean }): Promise<void> {
-    if (this.#failure !== undefined) return Promise.reject(this.#failure);
-    const clean = this.#log.empty && !this.#running &&
-      (what.all ? this.#dirty.pages === 0 : what.ino === undefined || !this.#dirty.file(what.ino));
-    if (clean && !this.#next) return Promise.resolve();
-    if (this.#next === undefined) {
-      const { promise, resolve, reject } = Promise.withResolvers<void>();
-      promise.catch(() => {});
-      this.#next = { inos: new Set(), all: false, done: promise, resolve, reject };
+  async commit(what: { ino?: Ino; all?: boolean }): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure;
+    const files = what.all ? Array.from(this.#dirty.files(), ({ ino }) => ino) : [];
+    if (what.ino !== undefined) files.push(what.ino);
+    for (const ino of files) {
+      await this.#dirty.flush(ino).catch((error) => {
+        this.#lost = true;
+        throw error;
+      });
+      // What is written takes room in the record: where that gets short, there are several.
+      if (this.full) await this.#recorded();
     }
-    const batch = this.#next;
-    if (what.ino !== undefined) batch.inos.add(what.ino);
-    if (what.all) batch.all = true;
+    await this.#recorded();
+  }
+
+  /** Resolves when all that there is to record is durable. */
+  #recorded(): Promise<void> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
+    if (this.#next === undefined) {
+      if (this.#log.empty && this.#must.size === 0 && !this.#running) return Promise.resolve();
+      this.#next = Promise.withResolvers();
+      this.#next.promise.catch(() => {});
+    }
+    const { promise } = this.#next;
     this.#running ??= this.#run();
-    return batch.done;
+    return promise;
   }
 
   async #run(): Promise<void> {
@@ -151,7 +161,7 @@ export class Committer {
       const batch = this.#next;
       this.#next = undefined;
       try {
-        await this.#serve(batch);
+        await this.#record();
         batch.resolve();
       } catch (error) {
         this.#failure ??= error;
@@ -164,17 +174,6 @@ export class Committer {
     }
     this.#running = undefined;
     this.#considerCheckpoint();
-  }
-
-  async #serve(batch: Batch): Promise<void> {
-    const wanted = new Set<Ino>(batch.inos);
-    if (batch.all) { for (const file of this.#dirty.files()) wanted.add(file.ino); }
-    for (const ino of wanted) {
-      await this.#dirty.flush(ino);
-      // What is written takes room in the record: where that gets short, there are several.
-      if (this.full) await this.#record();
-    }
-    await this.#record();
   }
 
   /** One commit of all changes so far, with the data that it must hold. */
@@ -233,6 +232,7 @@ export class Committer {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     await this.#checkpoint?.catch(() => {});
+    await this.#behind;
     await this.#running;
     // What has ended without a change that waited is nobody's loss.
     if (this.#failure !== undefined && !this.#lost && this.#log.empty && this.#dirty.pages === 0) return;

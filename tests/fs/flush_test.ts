@@ -203,3 +203,14 @@ Deno.test("a page that comes while a flush is under way is not in a commit witho
   }
   await volume.end();
 });
+
+Deno.test("a file is made durable while data of another one is on its way, though a sync waits for that", async () => {
+  const { store, volume, left } = await whileWriting((earlier) => earlier === 1);
+  let synced = false;
+  const syncing = volume.sync().then(() => synced = true);
+  await left();
+  assert.equal(synced, false);
+  store.release();
+  await syncing;
+  await volume.end();
+});
