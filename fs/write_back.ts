@@ -53,6 +53,8 @@ interface Flush {
   readonly file: DirtyFile;
   readonly wanted: ReadonlyMap<number, DirtyPage>;
   readonly order: RunUnderway[];
+  /** Where the store keeps what waits to be written: resolves when it wants more. */
+  turn: Promise<void>;
 }
 
 /** The dirty pages of one file. */
@@ -297,7 +299,7 @@ export class WriteBack {
    * whenever a commit is made, the container holds the file as it was, up to a page, and nothing behind that.
    */
   async #flush(file: DirtyFile): Promise<void> {
-    const wanted = new Map(file.pages), order: RunUnderway[] = [];
+    const wanted = new Map(file.pages), flush: Flush = { file, wanted, order: [], turn: Promise.resolve() };
     const numbers = [...wanted.keys()].sort((a, b) => a - b), under = new Set<Promise<void>>();
     file.flushSize = this.#container.tables.inodes.size[file.ino]!;
     const most = Math.min(RUN_BLOCKS, this.#container.store.traits.runBlocks);
@@ -309,7 +311,7 @@ export class WriteBack {
       at += count;
       const failed = (error: unknown) => failure ??= { error };
       try {
-        for (const writing of this.#writePages({ file, wanted, order }, first, first + count)) {
+        for (const writing of this.#writePages(flush, first, first + count)) {
           const settled: Promise<void> = writing.catch(failed).then(() => void under.delete(settled));
           under.add(settled);
         }
@@ -344,7 +346,8 @@ export class WriteBack {
   }
 
   /** Seals the pages from `first` on and writes them to a run of blocks. */
-  #writeRun({ file, order }: Flush, first: number, run: Run): void | Promise<void> {
+  #writeRun(flush: Flush, first: number, run: Run): void | Promise<void> {
+    const { file, order } = flush;
     const { store, keys: { sealer }, openCommit: birth } = this.#container, { buffers } = this.#options;
     const plainBuffer = buffers.plain.take(run.count * BLOCK),
       plain = plainBuffer.subarray(0, run.count * BLOCK);
@@ -373,6 +376,11 @@ export class WriteBack {
       buffers.plain.give(plainBuffer);
       return store.write(run.position, sealed);
     };
+    if (sealing && keepsWrites) {
+      const written = Promise.all([flush.turn, sealing]).then(write);
+      flush.turn = written.catch(() => {}); // told below
+      return written.then(done);
+    }
     if (sealing) return sealing.then(write).then(done);
     const writing = write();
     if (writing) return writing.then(done);

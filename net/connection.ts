@@ -51,6 +51,8 @@ type Stream = ByteStream & { close(): void };
 type DialledStream = Omit<Dialled, "conn"> & { readonly conn: Stream };
 
 interface Waiting {
+  /** When the request was handed over, in ms of `performance.now()`. */
+  readonly since: number;
   readonly resolve: (body: Uint8Array<ArrayBuffer>) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -80,6 +82,7 @@ export class Connection {
   #nextId = 2;
   #reason: CoverError | undefined;
   #spoke = performance.now();
+  #roundTrip = Infinity;
 
   private constructor(
     options: Omit<ConnectOptions, "identity">,
@@ -152,6 +155,11 @@ export class Connection {
     return this.#writer.bytesWritten;
   }
 
+  /** The shortest time between a request and its reply so far, in ms; Infinity if there was none. */
+  get roundTrip(): number {
+    return this.#roundTrip;
+  }
+
   /** Whether it has ended. */
   get isEnded(): boolean {
     return this.#reason !== undefined;
@@ -177,9 +185,9 @@ export class Connection {
     const { payload } = options;
     const head = { operation, direction: Direction.request, status: 0, id };
     const frame = buildFrame(head, fields, payload?.length);
-    this.#spoke = performance.now();
+    const since = this.#spoke = performance.now();
     return new Promise((resolve, reject) => {
-      this.#waiting.set(id, { resolve, reject });
+      this.#waiting.set(id, { since, resolve, reject });
       this.#writer.send(payload === undefined ? [frame] : [frame, payload], { urgent: !options.bulk });
     });
   }
@@ -242,6 +250,7 @@ export class Connection {
           throw new ProtocolError("Server answers what was not asked");
         }
         this.#waiting.delete(frame.id);
+        this.#roundTrip = Math.min(this.#roundTrip, performance.now() - waiting.since);
         if (frame.status === Status.ok) waiting.resolve(frame.body);
         else waiting.reject(statusError(frame.status, frame.body));
       }

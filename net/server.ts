@@ -50,7 +50,7 @@ export const DEFAULT_LIMITS: ServerLimits = {
   addressHandshakesPerSecond: 50,
   handshakeSeconds: 10,
   idleSeconds: 90,
-  window: 8 << 20,
+  window: 16 << 20,
   requests: 1024,
   connectionBytes: 32 << 20,
   totalBytes: 256 << 20,

@@ -26,6 +26,7 @@ import {
 } from "../block/store.ts";
 import { Broken, Fenced, FsError } from "../errors.ts";
 import { type ContainerState, RemoteLink, type WriterClaim } from "./remote_link.ts";
+import { Pace } from "./pace.ts";
 import { claimOf, type RemoteStoreOptions } from "./remote_options.ts";
 import { entryBytes, type LogEntry, type Overlay, UnflushedLog } from "./remote_log.ts";
 
@@ -35,8 +36,8 @@ export type { RemoteStoreOptions };
 const MAX_FAULTS = 5;
 /** Bytes within a second or so that make a read wait on: more than replies to PING, less than a slow link brings. */
 const PROGRESS = 1024;
-/** Blocks of one write request: small enough that urgent requests find gaps. */
-const WRITE_RUN = 256;
+/** Blocks that are best written in one go, and those of one request: so few that urgent requests find gaps. */
+const RUN_BLOCKS = 256, WRITE_RUN = 64;
 /**
  * Bytes of writes behind which a flush is sent unasked: what it covers need not be kept to be sent again. Twice as many
  * are kept at most, however long a flush takes.
@@ -72,7 +73,7 @@ export class RemoteStore implements BlockStore {
     atomicFlush: false,
     preallocates: true,
     keepsWrites: true,
-    runBlocks: WRITE_RUN,
+    runBlocks: RUN_BLOCKS,
     commitSeconds: 5,
   };
   readonly #options: RemoteStoreOptions;
@@ -88,7 +89,7 @@ export class RemoteStore implements BlockStore {
   #closed = false;
   /** Bytes and requests that were sent on the present connection and not answered. */
   #inFlight = { bytes: 0, requests: 0 };
-  #window = 0;
+  #pace = new Pace(0);
   #blocks = 0;
   /** Nothing is left of what writers before this one may not have flushed. */
   #flushed = false;
@@ -272,7 +273,7 @@ export class RemoteStore implements BlockStore {
     }
     this.#blocks = Math.max(this.#blocks, position + count);
     if (this.#log.unflushed >= this.#flushBytes) this.#append(Op.flush, new Uint8Array(0));
-    return this.#pressure();
+    return this.#pressure(bytes.length);
   }
 
   writeHeader(region: HeaderRegion, copy: 0 | 1, bytes: Uint8Array): Promise<void> | void {
@@ -283,7 +284,7 @@ export class RemoteStore implements BlockStore {
     }
     const position = REGION[region] * 2 + copy;
     this.#append(Op.writeHeader, Uint8Array.of(REGION[region], copy), { payload: bytes, position });
-    return this.#pressure();
+    return this.#pressure(bytes.length);
   }
 
   discard(position: number, count: number): void {
@@ -330,9 +331,13 @@ export class RemoteStore implements BlockStore {
     this.#pump();
   }
 
-  /** A promise while more waits to be answered than two windows hold, or more is kept than should be. */
-  #pressure(): Promise<void> | void {
-    if (this.#log.unanswered <= 2 * this.#window && this.#log.bytes <= 2 * this.#flushBytes) return;
+  /**
+   * A promise while twice as much waits to be answered as may be on its way, four times as much for who writes little, or
+   * more is kept than should be.
+   */
+  #pressure(bytes: number): Promise<void> | void {
+    const times = bytes > WRITE_RUN * SEALED ? 2 : 4;
+    if (this.#log.unanswered <= times * this.#pace.limit && this.#log.bytes <= 2 * this.#flushBytes) return;
     return new Promise((resolve, reject) => this.#pressed.push({ resolve, reject }));
   }
 
@@ -341,13 +346,12 @@ export class RemoteStore implements BlockStore {
     const connection = this.#writer;
     if (connection === undefined || this.#failure !== undefined) return;
     for (let entry = this.#log.peek(); entry !== undefined; entry = this.#log.peek()) {
-      const { bytes, requests } = this.#inFlight;
-      if (
-        requests > 0 && (bytes + entryBytes(entry) > this.#window || requests >= connection.maxRequests / 2)
-      ) return;
+      const { bytes, requests } = this.#inFlight, full = bytes + entryBytes(entry) > this.#pace.limit;
+      if (requests > 0 && (full || requests >= connection.maxRequests / 2)) return this.#pace.holds(true);
       this.#log.sent();
       this.#send(connection, entry);
     }
+    this.#pace.holds(false);
   }
 
   #send(connection: Connection, entry: LogEntry): void {
@@ -355,7 +359,9 @@ export class RemoteStore implements BlockStore {
     flight.bytes += entryBytes(entry);
     flight.requests++;
     connection.request(entry.operation, entry.fields, { payload: entry.payload, bulk: true }).then(() => {
-      if (connection === this.#writer) this.#answered(entry);
+      if (connection !== this.#writer) return;
+      this.#pace.answered(entryBytes(entry), connection.roundTrip);
+      this.#answered(entry);
     }, (error) => {
       if (connection === this.#writer) this.#refused(connection, entry, error);
     });
@@ -373,7 +379,7 @@ export class RemoteStore implements BlockStore {
       this.#log.cover(entry);
     }
     settle(entry);
-    if (this.#log.unanswered <= this.#window && this.#log.bytes <= 2 * this.#flushBytes) {
+    if (this.#log.unanswered <= this.#pace.limit && this.#log.bytes <= 2 * this.#flushBytes) {
       for (const { resolve } of this.#pressed.splice(0)) resolve();
     }
     this.#pump();
@@ -408,7 +414,7 @@ export class RemoteStore implements BlockStore {
   // ---- the connection ----
 
   #up(connection: Connection, state: ContainerState): void {
-    this.#window = connection.window;
+    this.#pace = new Pace(connection.window);
     if (!this.#writing || this.#failure !== undefined) {
       if (this.#changes < 0) this.#changes = state.changes;
     } else {
