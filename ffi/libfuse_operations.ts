@@ -70,6 +70,7 @@ const NODE = "u64",
   U32 = "u32",
   I32 = "i32";
 
+const X_OK = 1;
 const O_ACCMODE = 0o3, O_RDONLY = 0, O_TRUNC = 0o1000;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
@@ -382,6 +383,14 @@ export function operations(context: OperationsContext): Partial<Record<Operation
       if (nodes.ino(node) !== ROOT) return await fsync(request, node, dataOnly);
       await fs.sync();
       replies.success(request);
+    }),
+
+    // Asked only where root alone has access, without `default_permissions`.
+    access: operation([NODE, I32], (request, node, mask) => {
+      const { mode } = fs.attributes(nodes.ino(node)),
+        executable = (mode & S_IFMT) === S_IFDIR || mode & 0o111;
+      if (mask & X_OK && !executable) replies.error(request, Errno.EACCES);
+      else replies.success(request);
     }),
 
     opendir: operation([NODE, POINTER], (request, node) => directories.open(request, node)),
