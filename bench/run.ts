@@ -77,7 +77,14 @@ async function measure(plan: Plan, work: string): Promise<Figures> {
     for (const contender of contenders) {
       await contender.mount();
       const { code, stdout, stderr } = await run(
-        ["python3", program, contender.mountpoint, plan.scale, plan.megabytes],
+        [
+          "python3",
+          program,
+          contender.mountpoint,
+          plan.scale,
+          plan.megabytes,
+          ...(plan.link ? ["link"] : []),
+        ],
         { env: { BENCH_LOCAL: `${work}/local` } },
       );
       await contender.unmount();

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The same work on any mounted directory: one "name value unit" a line.
 
-work.py DIR [SCALE [MEGABYTES]]: SCALE multiplies counts (1: 6000 files), MEGABYTES is the size of a stream (256).
-All data comes from a seed.
+work.py DIR [SCALE [MEGABYTES [link]]]: SCALE multiplies counts (1: 6000 files), MEGABYTES is the size of a stream
+(256), and behind a link, what is asked for while a stream fills it is measured too. All data comes from a seed.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 
 where = sys.argv[1]
@@ -136,6 +137,44 @@ def write_synced(_):
 
 
 rate("randwrite4k+fsync", count(500), write_synced)
+
+
+def while_full():
+    """The longest of some reads that nothing has cached, and of some small fsyncs, while a stream fills the link."""
+    done, full = threading.Event(), threading.Event()
+
+    def stream():
+        chunk = numbers.randbytes(1 << 20)
+        with open(os.path.join(work, "stream"), "wb", buffering=0) as file:
+            for i in range(4 * megabytes):
+                file.write(chunk)
+                if i == 96:
+                    full.set()  # more than is held back here
+                if done.is_set():
+                    return
+
+    def longest(name, each):
+        seconds = []
+        for i in range(8):
+            start = time.monotonic()
+            each(i)
+            seconds.append(time.monotonic() - start)
+        say(name, max(seconds), "s")
+
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    thread = threading.Thread(target=stream)
+    thread.start()
+    full.wait()
+    longest("read4k-while-full", lambda i: os.pread(fd, 4096, numbers.randrange(pages) * 4096))
+    longest("create1k+fsync-while-full", lambda i: create(f"-full{i}", True))
+    done.set()
+    thread.join()
+    os.fsync(fd)
+    os.sync()
+
+
+if "link" in sys.argv[4:]:
+    while_full()
 os.close(fd)
 
 
