@@ -2,10 +2,11 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { CoverError } from "../../crypto/errors.ts";
 import { openRemoteStore } from "../../fs/store/remote.ts";
-import { certificateHash, makeCertificate, toPem } from "../../net/certificate.ts";
+import { certificateHash, makeCertificate } from "../../net/certificate.ts";
 import { identifyServer, KnownServers, Tokens } from "../../net/mod.ts";
 import { dial } from "../../net/trust.ts";
 import { base64url } from "../../crypto/bytes.ts";
+import { authorityAndLeaf, selfSigned, type SubjectNames } from "./forged_certificates.ts";
 import { HOST, makeWriter, openOn, startServer, temporaryFolder } from "./servers.ts";
 import { shownMode, WINDOWS } from "../platform.ts";
 
@@ -121,7 +122,7 @@ Deno.test(
   strict,
   async () => {
     await using folder = await temporaryFolder();
-    const { authority, certificate, key } = await authorityAndLeaf("localhost");
+    const { authority, certificate, key } = await authorityAndLeaf([{ type: "dns", value: "localhost" }]);
     const files = { certificate: join(folder.path, "c.pem"), key: join(folder.path, "k.pem") };
     await Deno.writeTextFile(files.certificate, certificate);
     await Deno.writeTextFile(files.key, key);
@@ -187,63 +188,6 @@ Deno.test("only a certificate whose one name is a server's own can be pinned", s
     }
   }
 });
-
-type SubjectNames = { type: "dns" | "ip"; value: string }[];
-
-/** A certificate like the server's own, with other names. */
-async function selfSigned(names: SubjectNames): Promise<{ certificate: string; key: string }> {
-  await import("reflect-metadata");
-  const x509 = await import("@peculiar/x509");
-  const signingAlgorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
-  const keys = await crypto.subtle.generateKey(signingAlgorithm, true, ["sign", "verify"]);
-  const certificate = await x509.X509CertificateGenerator.createSelfSigned({
-    serialNumber: "01",
-    name: `CN=${names[0]!.value}`,
-    notBefore: new Date("2020-01-01"),
-    notAfter: new Date("2090-01-01"),
-    signingAlgorithm,
-    keys,
-    extensions: [
-      new x509.BasicConstraintsExtension(false, undefined, true),
-      new x509.SubjectAlternativeNameExtension(names),
-    ],
-  }, crypto);
-  const key = new Uint8Array(await crypto.subtle.exportKey("pkcs8", keys.privateKey));
-  return { certificate: certificate.toString("pem"), key: toPem(key, "PRIVATE KEY") };
-}
-
-/** A throw-away authority and a certificate for `name` that it signed. */
-async function authorityAndLeaf(
-  name: string,
-): Promise<{ authority: string; certificate: string; key: string }> {
-  await import("reflect-metadata");
-  const x509 = await import("@peculiar/x509");
-  const signingAlgorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
-  const generate = () => crypto.subtle.generateKey(signingAlgorithm, true, ["sign", "verify"]);
-  const caKeys = await generate();
-  const keys = await generate();
-  const times = { notBefore: new Date("2020-01-01"), notAfter: new Date("2090-01-01") };
-  const ca = await x509.X509CertificateGenerator.createSelfSigned({
-    ...times,
-    serialNumber: "01",
-    name: "CN=Test authority",
-    signingAlgorithm,
-    keys: caKeys,
-    extensions: [new x509.BasicConstraintsExtension(true, undefined, true)],
-  }, crypto);
-  const leaf = await x509.X509CertificateGenerator.create({
-    ...times,
-    serialNumber: "02",
-    subject: `CN=${name}`,
-    issuer: ca.subject,
-    publicKey: keys.publicKey,
-    signingKey: caKeys.privateKey,
-    signingAlgorithm,
-    extensions: [new x509.SubjectAlternativeNameExtension([{ type: "dns", value: name }])],
-  }, crypto);
-  const key = toPem(new Uint8Array(await crypto.subtle.exportKey("pkcs8", keys.privateKey)), "PRIVATE KEY");
-  return { authority: ca.toString("pem"), certificate: leaf.toString("pem"), key };
-}
 
 Deno.test("a file of known servers that is damaged is never taken for empty", strict, async () => {
   await using folder = await temporaryFolder();
