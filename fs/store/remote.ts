@@ -87,8 +87,8 @@ export class RemoteStore implements BlockStore {
   /** Why nothing can be written any more. */
   #failure: CoverError | undefined;
   #closed = false;
-  /** Bytes and requests that were sent on the present connection and not answered. */
-  #inFlight = { bytes: 0, requests: 0 };
+  /** What was sent on the present connection and not answered, in order, and its bytes. */
+  #inFlight: { bytes: number; entries: LogEntry[] } = { bytes: 0, entries: [] };
   #pace = new Pace(0);
   #blocks = 0;
   /** Nothing is left of what writers before this one may not have flushed. */
@@ -346,7 +346,8 @@ export class RemoteStore implements BlockStore {
     const connection = this.#writer;
     if (connection === undefined || this.#failure !== undefined) return;
     for (let entry = this.#log.peek(); entry !== undefined; entry = this.#log.peek()) {
-      const { bytes, requests } = this.#inFlight, full = bytes + entryBytes(entry) > this.#pace.limit;
+      const { bytes, entries: { length: requests } } = this.#inFlight;
+      const full = bytes + entryBytes(entry) > this.#pace.limit;
       if (requests > 0 && (full || requests >= connection.maxRequests / 2)) return this.#pace.holds(true);
       this.#log.sent();
       this.#send(connection, entry);
@@ -357,23 +358,27 @@ export class RemoteStore implements BlockStore {
   #send(connection: Connection, entry: LogEntry): void {
     const flight = this.#inFlight;
     flight.bytes += entryBytes(entry);
-    flight.requests++;
+    flight.entries.push(entry);
     connection.request(entry.operation, entry.fields, { payload: entry.payload, bulk: true }).then(() => {
       if (connection !== this.#writer) return;
       this.#pace.answered(entryBytes(entry), connection.roundTrip);
-      this.#answered(entry);
+      this.#answered(connection, entry);
     }, (error) => {
       if (connection === this.#writer) this.#refused(connection, entry, error);
     });
   }
 
-  #answered(entry: LogEntry): void {
-    this.#inFlight.bytes -= entryBytes(entry);
-    this.#inFlight.requests--;
+  #answered(connection: Connection, entry: LogEntry): void {
+    if (entry !== this.#inFlight.entries[0]) {
+      // Believed, a FLUSH would cover what nobody says was executed.
+      const cause = new ProtocolError("Server acknowledges an operation before those ahead of it");
+      return this.#faulty(connection, new Broken(`The server cannot write: ${cause.message}`, { cause }));
+    }
+    this.#takeOff(entry);
     this.#log.answered(entry);
     this.#outage?.[Symbol.dispose](); // only now: a server that takes connections and drops them is away as well
     this.#outage = undefined;
-    if (this.#inFlight.requests > 0 || this.#log.peek() !== undefined) this.#startOutage();
+    if (this.#inFlight.entries.length > 0 || this.#log.peek() !== undefined) this.#startOutage();
     if (entry.operation === Op.flush) {
       this.#faults = 0;
       this.#log.cover(entry);
@@ -387,28 +392,42 @@ export class RemoteStore implements BlockStore {
 
   #refused(connection: Connection, entry: LogEntry, error: unknown): void {
     if (!(error instanceof StatusError)) return; // the connection has ended; the link tells
-    this.#inFlight.bytes -= entryBytes(entry);
-    this.#inFlight.requests--;
+    this.#takeOff(entry);
     const room = error.status === "noSpace" || error.status === "quota";
     if (room && entry.operation === Op.reserve && entry.settle !== undefined) {
       this.#log.remove(entry);
       settle(entry, roomError(error));
       return this.#pump();
     }
+    const failure = new Broken(`The server cannot write: ${error.message}`, {
+      cause: room ? roomError(error) : error,
+    });
     switch (error.status) {
       case "fenced":
         this.#link.forfeit();
         return this.#fail(new Fenced("Another writer has taken the container over", { cause: error }));
       case "failure":
-        if (++this.#faults > MAX_FAULTS) break;
-        return this.#link.drop(connection);
+        return this.#faulty(connection, failure);
       case "broken":
       case "shutdown":
         return this.#link.drop(connection);
     }
-    this.#fail(
-      new Broken(`The server cannot write: ${error.message}`, { cause: room ? roomError(error) : error }),
-    );
+    this.#fail(failure);
+  }
+
+  #takeOff(entry: LogEntry): void {
+    const { entries } = this.#inFlight;
+    entries.splice(entries.indexOf(entry), 1);
+    this.#inFlight.bytes -= entryBytes(entry);
+  }
+
+  /** The server has failed: all that no flush covers is sent again on another connection, a few times in a row. */
+  #faulty(connection: Connection, failure: Broken): void {
+    if (++this.#faults > MAX_FAULTS) this.#fail(failure);
+    else {
+      this.#writer = undefined; // what else it answers does not count
+      this.#link.drop(connection);
+    }
   }
 
   // ---- the connection ----
@@ -419,7 +438,7 @@ export class RemoteStore implements BlockStore {
       if (this.#changes < 0) this.#changes = state.changes;
     } else {
       this.#writer = connection;
-      this.#inFlight = { bytes: 0, requests: 0 };
+      this.#inFlight = { bytes: 0, entries: [] };
       if (this.#log.length === 0) this.#blocks = state.blocks;
       this.#log.rewind();
       this.#pump();
@@ -467,7 +486,7 @@ export class RemoteStore implements BlockStore {
     this.#failure = failure;
     if (failure instanceof Fenced) this.#fenced.resolve(failure);
     // The caller may use its buffers again once it was told, so nothing of them may leave any more.
-    if (this.#writer !== undefined && this.#inFlight.requests > 0) {
+    if (this.#writer !== undefined && this.#inFlight.entries.length > 0) {
       this.#cutting = !this.#writer.isEnded;
       this.#link.drop(this.#writer);
     }

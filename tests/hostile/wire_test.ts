@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { CoverError, type ErrorKind } from "../../crypto/errors.ts";
+import { blockOffset } from "../../net/backing.ts";
 import { buildFrame, type Frame } from "../../net/frames.ts";
 import { Op } from "../../net/mod.ts";
 import { Status } from "../../net/protocol.ts";
@@ -178,6 +179,12 @@ const LIES: readonly [name: string, lie: () => Lie, reads: readonly Outcome[], w
       ["served"],
     ],
     ["writes are never answered", () => about([Op.write, Op.writeHeader, Op.flush], () => []), ["served"], [
+      "no-connection",
+      "data-lost",
+    ]],
+    ["writes are not answered, but flushes are", () => about([Op.write, Op.writeHeader], () => []), [
+      "served",
+    ], [
       "no-connection",
       "data-lost",
     ]],
@@ -407,3 +414,31 @@ Deno.test(
       await assert.rejects(openOn(server.address, writer), isKind("no-connection"));
     }),
 );
+
+Deno.test("a flush that is acknowledged before the writes ahead of it covers nothing", strict, async (t) => {
+  const written = pattern(3 * BLOCK_BYTES, 7), where = blockOffset(2);
+  /** A store on a server that has kept and answered no write, but acknowledges flushes, on so many connections. */
+  const opened = async (server: LyingServer, connections: number) => {
+    let left = connections;
+    await server.set(new Uint8Array(200_000), (request, execute) => {
+      if (request.operation === Op.lease) left--;
+      return left >= 0 && request.operation === Op.write ? [] : honest(request, execute);
+    });
+    const store = await openOn(server.address, { mode: "write", ...await makeWriter(), outageSeconds: 10 });
+    await store.write(2, written);
+    return store;
+  };
+  await t.step("once: all is sent again, and only then flushed", () =>
+    within(async () => {
+      await using server = await LyingServer.start();
+      await using store = await opened(server, 1);
+      await store.flush();
+      assert(equal((await server.get()).subarray(where, where + written.length), written), "it is not there");
+    }));
+  await t.step("always: the store is broken", () =>
+    within(async () => {
+      await using server = await LyingServer.start();
+      await using store = await opened(server, Infinity);
+      await assert.rejects(store.flush(), /acknowledges an operation before those ahead of it/);
+    }));
+});
