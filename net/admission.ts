@@ -1,48 +1,23 @@
 /** Who may connect: bounds on connections and on handshakes, of one address and of all together. */
 
+import { Rate } from "./rate.ts";
+
 /** How many may connect. */
 export interface AdmissionLimits {
   /** Connections at most, those whose handshake is under way included. */
   readonly connections: number;
   /** Of these, from one address. */
   readonly addressConnections: number;
-  /** New connections a second, all together; as many may come at once. */
+  /** New connections a second, all together, and at once after a rest. */
   readonly handshakesPerSecond: number;
+  readonly handshakesAtOnce: number;
   /** Of these, from one address. */
   readonly addressHandshakesPerSecond: number;
+  readonly addressHandshakesAtOnce: number;
 }
 
-/** So many a second, and as many at once after a second of rest. */
-class Rate {
-  readonly #perSecond: number;
-  #left: number;
-  #at: number;
-
-  constructor(perSecond: number, now: number) {
-    this.#perSecond = perSecond;
-    this.#left = perSecond;
-    this.#at = now;
-  }
-
-  #refill(now: number): void {
-    this.#left = Math.min(this.#perSecond, this.#left + (now - this.#at) / 1000 * this.#perSecond);
-    this.#at = now;
-  }
-
-  /** Takes one. @returns false if there is none */
-  take(now: number): boolean {
-    this.#refill(now);
-    if (this.#left < 1) return false;
-    this.#left--;
-    return true;
-  }
-
-  /** Whether it is as it was at first. */
-  rested(now: number): boolean {
-    this.#refill(now);
-    return this.#left >= this.#perSecond;
-  }
-}
+/** New connections that a failed one counts for: who fails is soon kept out before TLS, until it has rested. */
+const FAILURE = 10;
 
 interface Source {
   open: number;
@@ -50,7 +25,7 @@ interface Source {
   readonly rate: Rate;
 }
 
-/** Counts connections. What it keeps of an address is forgotten when that has rested for a second. */
+/** Counts connections. What it keeps of an address is forgotten when that has rested for some seconds. */
 export class Admission {
   readonly #limits: AdmissionLimits;
   readonly #now: () => number;
@@ -62,7 +37,7 @@ export class Admission {
   constructor(limits: AdmissionLimits, now: () => number = () => performance.now()) {
     this.#limits = limits;
     this.#now = now;
-    this.#rate = new Rate(limits.handshakesPerSecond, now());
+    this.#rate = new Rate(limits.handshakesPerSecond, now(), limits.handshakesAtOnce);
   }
 
   /** Addresses that something is kept of. */
@@ -75,7 +50,8 @@ export class Admission {
     const key = sourceOf(address), now = this.#now(), limits = this.#limits;
     let source = this.#sources.get(key);
     if (source === undefined) {
-      source = { open: 0, refused: 0, rate: new Rate(limits.addressHandshakesPerSecond, now) };
+      const rate = new Rate(limits.addressHandshakesPerSecond, now, limits.addressHandshakesAtOnce);
+      source = { open: 0, refused: 0, rate };
       this.#sources.set(key, source);
     }
     // The address comes first, so that one that is refused takes nothing from the others.
@@ -92,6 +68,11 @@ export class Admission {
       entered.open--;
       this.#open--;
     };
+  }
+
+  /** Says that a connection from this address came to nothing: no handshake, no token, no sense. */
+  blame(address: string): void {
+    this.#sources.get(sourceOf(address))?.rate.spend(FAILURE, this.#now());
   }
 
   /** Forgets who has rested. @returns the addresses that were refused since the last time, and how often */

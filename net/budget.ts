@@ -36,42 +36,45 @@ export class Budget {
 }
 
 /**
- * Bytes that many share who do not trust each other. Whoever would then hold more than is left waits, and nobody waits
- * behind him: `n` who never give anything back get one part in `n + 1` each, and as much stays for the others.
+ * Bytes that many share who do not trust each other. Half of them is divided: each has its part for itself, whatever the
+ * others do. Of the other half whoever would then have more than is left waits, and nobody waits behind him: `n` who
+ * never give anything back get one part in `n + 1` of it each, and as much stays for the others.
  */
 export class SharedBudget {
+  readonly #common: number;
+  /** What each has for itself. */
+  readonly #own: number;
   #left: number;
-  readonly #limit: number;
   readonly #held = new Map<object, number>();
   readonly #waiting = new Set<{ readonly holder: object; readonly bytes: number; readonly go: () => void }>();
 
-  /** @param limit in bytes */
-  constructor(limit: number) {
-    this.#left = limit;
-    this.#limit = limit;
+  /** @param limit in bytes. @param holders how many there are at most */
+  constructor(limit: number, holders: number) {
+    this.#left = this.#common = Math.floor(limit / 2);
+    this.#own = Math.floor(this.#common / holders);
   }
 
   /** Takes `bytes`, or half of all at most; resolves when they are there. Give back the same number. */
   take(holder: object, bytes: number): void | Promise<void> {
-    const wanted = this.#bounded(bytes);
+    const wanted = Math.min(bytes, this.#common);
     if (this.#take(holder, wanted)) return;
     return new Promise((go) => this.#waiting.add({ holder, bytes: wanted, go }));
   }
 
   #take(holder: object, bytes: number): boolean {
-    const held = this.#held.get(holder) ?? 0;
-    if (held + bytes > this.#left) return false;
+    const held = this.#held.get(holder) ?? 0, before = this.#beyond(held), after = this.#beyond(held + bytes);
+    if (after > 0 && after > this.#left) return false;
     this.#held.set(holder, held + bytes);
-    this.#left -= bytes;
+    this.#left -= after - before;
     return true;
   }
 
   /** Gives back what {@linkcode SharedBudget.take} was asked for. */
   give(holder: object, bytes: number): void {
-    const given = this.#bounded(bytes), held = (this.#held.get(holder) ?? 0) - given;
+    const before = this.#held.get(holder) ?? 0, held = before - Math.min(bytes, this.#common);
     if (held > 0) this.#held.set(holder, held);
     else this.#held.delete(holder);
-    this.#left += given;
+    this.#left += this.#beyond(before) - this.#beyond(held);
     for (const waiting of this.#waiting) {
       if (!this.#take(waiting.holder, waiting.bytes)) continue;
       this.#waiting.delete(waiting);
@@ -79,7 +82,8 @@ export class SharedBudget {
     }
   }
 
-  #bounded(bytes: number): number {
-    return Math.min(bytes, this.#limit >> 1);
+  /** What of so many bytes is of the common half. */
+  #beyond(held: number): number {
+    return Math.max(0, held - this.#own);
   }
 }

@@ -25,6 +25,7 @@ import {
   type StatusName,
   WIRE_BLOCK,
 } from "./protocol.ts";
+import { Rate } from "./rate.ts";
 import type { BackingRoot } from "./root.ts";
 import { readHeaderTarget, readOrdered, readPosition } from "./server_requests.ts";
 import type { Party, ServedContainer } from "./served_container.ts";
@@ -49,6 +50,10 @@ export interface ServerState {
   container(name: string): ServedContainer;
   /** Drops a container that nobody uses and that was never written. */
   forget(container: ServedContainer): void;
+  /** How many connections there are. */
+  connections(): number;
+  /** Holds it against an address that it sent no token that is known, or no sense. */
+  blame(address: string): void;
   log(message: string): void;
   /** Takes what clients do, for an access log. */
   access(event: AccessEvent): void;
@@ -61,8 +66,16 @@ const URGENT = 4096;
 const BURST = 16;
 /** So many requests within this time (ms) are hasty; where a turn of the others takes longer than `BUSY` they wait. */
 const HASTE = 4, BUSY = 1;
-/** How many turns of the others such a connection waits. */
-const TURNS = 10;
+/** A turn that such a connection waits for so many connections that there are: who floods many others waits long. */
+const OTHERS = 3;
+/** Requests that a client needs seldom. Each takes one of an allowance, and so does each that is refused. */
+const SELDOM: ReadonlySet<number> = new Set([
+  ...[Op.ping, Op.list, Op.create, Op.open, Op.lease, Op.release, Op.remove, Op.newKey],
+]);
+/** That allowance: so many a second, and so many at once. Who owes some is not read from. */
+const SELDOM_PER_SECOND = 20, SELDOM_AT_ONCE = 100;
+/** Containers that cost as much to list as one such request. */
+const LISTED = 4;
 /** What a request costs besides its body, in bytes. */
 const OVERHEAD = 256;
 /** Serves one connection until it ends. */
@@ -88,6 +101,9 @@ export class ServerConnection implements Party {
   #draining = false;
   #wasFenced = false;
   #running = 0;
+  readonly #allowance = new Rate(SELDOM_PER_SECOND, performance.now(), SELDOM_AT_ONCE);
+  /** Ends a pause. */
+  #resume = () => {};
   #quiet: (() => void)[] = [];
   readonly openedAt = performance.now();
   /** When it was last told that a long frame is on its way. */
@@ -135,10 +151,12 @@ export class ServerConnection implements Party {
     };
     try {
       for (let count = 1, begun = performance.now();; count++) {
-        if (count % BURST === 0) begun = await yieldToOthers(begun);
+        if (count % BURST === 0) begun = await yieldToOthers(begun, this.#server.connections() / OTHERS);
+        await this.#payBack();
         const frame = await this.#reader.next(admit);
-        if (frame === undefined) break;
+        if (frame === undefined || this.#ended || this.#conn.gone) break;
         this.#frameAt = this.#reader.heardAt;
+        if (SELDOM.has(frame.operation)) this.#spend(1);
         if (frame.direction !== Direction.request) throw new ProtocolError("A client sends requests only");
         const held = admitted + await this.#admitReply(frame);
         admitted = 0;
@@ -148,6 +166,7 @@ export class ServerConnection implements Party {
     } catch (error) {
       // A cut is everyday life; what is not is told, without anything that the peer sent.
       if (error instanceof ProtocolError && !this.#ended) {
+        if (!this.#conn.ended) this.#server.blame(this.#peer.address); // no cut
         this.#server.log(`Connection ended: ${error.message}`);
       }
     } finally {
@@ -171,6 +190,19 @@ export class ServerConnection implements Party {
     this.#server.access({ event, address, connection, token: this.#token?.label, ...more });
   }
 
+  #spend(count: number): void {
+    this.#allowance.spend(count, performance.now());
+  }
+
+  /** Waits, for some seconds at most, until nothing of the allowance is owed. */
+  async #payBack(): Promise<void> {
+    const owed = this.#allowance.owed(performance.now());
+    if (owed === 0 || this.#ended) return;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    await new Promise<void>((resolve) => timer = setTimeout(this.#resume = resolve, owed));
+    clearTimeout(timer);
+  }
+
   /** Resolves when no request runs. */
   #settled(): Promise<void> {
     return this.#running === 0 ? Promise.resolve() : new Promise((resolve) => this.#quiet.push(resolve));
@@ -180,6 +212,7 @@ export class ServerConnection implements Party {
   end(): void {
     if (this.#ended) return;
     this.#ended = true;
+    this.#resume();
     this.#writer.stop();
     this.#conn.close();
   }
@@ -264,6 +297,8 @@ export class ServerConnection implements Party {
       this.#send(frame, Status.ok, reply, held);
     } catch (error) {
       const { status, message } = this.#failure(error);
+      this.#spend(1);
+      if (!this.greeted || status === "protocol") this.#server.blame(this.#peer.address);
       const body = new TextEncoder().encode(message).subarray(0, MAX_MESSAGE);
       this.#send(frame, Status[status], framed(body), held);
       const fatal = status === "protocol" || status === "version" || !this.greeted;
@@ -398,6 +433,7 @@ export class ServerConnection implements Party {
   async #list(): Promise<Uint8Array> {
     const room = MAX_BODY - 4;
     const found = (await this.#server.root.list()).slice(0, Math.floor(room / (1 + 64 + 8)));
+    this.#spend(found.length / LISTED);
     const length = found.reduce((sum, { name }) => sum + 1 + name.length + 8, 4);
     const reply = new FieldWriter(length).u32(found.length);
     for (const { name, bytes } of found) {
@@ -564,14 +600,15 @@ function framed(body: Uint8Array): Uint8Array {
  * often as he asks.
  *
  * @param begun when the last turn began
+ * @param turns how many turns of the others he then waits
  * @returns when this one begins
  */
-async function yieldToOthers(begun: number): Promise<number> {
+async function yieldToOthers(begun: number, turns: number): Promise<number> {
   const asked = performance.now();
   await new Promise<void>((resolve) => setImmediate(resolve));
   const turn = performance.now() - asked;
   if (asked - begun < HASTE && turn > BUSY) {
-    await new Promise((resolve) => setTimeout(resolve, TURNS * turn));
+    await new Promise((resolve) => setTimeout(resolve, turns * turn));
   }
   return performance.now();
 }

@@ -26,6 +26,7 @@ export class TlsStream implements ByteStream {
   readonly #chunks: Uint8Array[] = [];
   #buffered = 0;
   #ended = false;
+  #wasGone = false;
   #error: Error | undefined;
   #wake: (() => void) | undefined;
   #closed = false;
@@ -40,10 +41,27 @@ export class TlsStream implements ByteStream {
       this.#wake?.();
     });
     socket.on("end", () => this.#end());
-    socket.on("close", () => this.#end());
+    socket.on("close", () => this.#gone());
     socket.on("error", (error: Error) => this.#end(error));
     raw.on("error", (error: Error) => this.#end(error));
-    raw.on("close", () => this.#end());
+    raw.on("close", () => this.#gone());
+  }
+
+  /** Nobody is there any more to be answered: what has arrived is not read. */
+  #gone(): void {
+    this.#wasGone = true;
+    this.#chunks.length = 0;
+    this.#end();
+  }
+
+  /** Whether nobody can be answered any more. */
+  get gone(): boolean {
+    return this.#wasGone;
+  }
+
+  /** Whether it was cut or closed, at whichever end. */
+  get ended(): boolean {
+    return this.#ended;
   }
 
   #end(error?: Error): void {
@@ -92,7 +110,7 @@ export class TlsStream implements ByteStream {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#end();
+    this.#gone();
     this.#socket.destroy();
     this.#raw.destroy();
   }
@@ -119,6 +137,8 @@ export interface TlsListenOptions {
   readonly admit: (address: string) => (() => void) | undefined;
   /** Time for the TLS handshake, in seconds. */
   readonly handshakeSeconds: number;
+  /** Told of each connection whose handshake did not become complete. */
+  readonly failed?: (address: string) => void;
   /** Takes each connection whose handshake is complete. */
   readonly accept: (stream: TlsStream, peer: TlsPeer) => void;
 }
@@ -175,10 +195,12 @@ export async function listenTls(options: TlsListenOptions): Promise<TlsListener>
     if (leave === undefined) return void raw.destroy();
     const { secureContext, hash: certificateHash } = shown;
     const timer = setTimeout(() => raw.destroy(), options.handshakeSeconds * 1000);
+    let secure = false;
     const closed = new Promise<void>((resolve) =>
       raw.once("close", () => {
         clearTimeout(timer);
         sockets.delete(raw);
+        if (!secure) options.failed?.(address);
         leave();
         resolve();
       })
@@ -190,6 +212,7 @@ export async function listenTls(options: TlsListenOptions): Promise<TlsListener>
     socket.once("close", () => raw.destroy());
     socket.once("secure", () => {
       clearTimeout(timer);
+      secure = true;
       options.accept(new TlsStream(socket, raw), { address, certificateHash });
     });
   });

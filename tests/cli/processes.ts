@@ -30,6 +30,10 @@ export class Program implements AsyncDisposable {
     });
   }
 
+  get pid(): number {
+    return this.#child.pid;
+  }
+
   /** What it said so far, on standard output and standard error. */
   get said(): string {
     return this.#said;

@@ -271,7 +271,7 @@ function clientSays(token: Uint8Array): Uint8Array {
 
 /** A server that has a container, and what its connections must leave as it was. */
 async function server() {
-  const root = new RamRoot(), tokens = new Tokens(), budget = new SharedBudget(2 * TOKEN_BYTES);
+  const root = new RamRoot(), tokens = new Tokens(), budget = new SharedBudget(2 * TOKEN_BYTES, 2);
   await root.create("box", {
     id: "0".repeat(32),
     publicKey: "0".repeat(64),
@@ -292,6 +292,8 @@ async function server() {
     budget,
     container: (name) => new ServedContainer(name, root, limits),
     forget: () => {},
+    connections: () => 1,
+    blame: () => {},
     log: () => {},
     access: () => {},
   };

@@ -5,13 +5,13 @@ import { connect as connectTls } from "node:tls";
 import { Connection, FieldWriter, Op, parseLocatorUrl } from "../../net/mod.ts";
 import { Access } from "../../net/protocol.ts";
 import { TlsStream } from "../../net/tls_listener.ts";
-import { ServerProcess } from "../cli/processes.ts";
+import { type Program, ServerProcess } from "../cli/processes.ts";
 import { Workplace } from "../cli/run.ts";
 import { BLOCK_BYTES, HOST, makeWriter, same } from "../net/servers.ts";
-import type { Target } from "./mischief.ts";
+import type { Deeds, Target } from "./mischief.ts";
 
-/** Blocks that a good client writes, makes durable and reads back in one turn. */
-const RUN = 16;
+/** Blocks that a good client writes, makes durable and reads back in one turn, and how many such runs it has. */
+const RUN = 16, RUNS = 8;
 
 /** How much of it. */
 export interface LoadOptions {
@@ -21,6 +21,8 @@ export interface LoadOptions {
   readonly seconds: number;
   readonly good: number;
   readonly bad: number;
+  /** Part of the name of a way to misbehave; absent: all of them. */
+  readonly only?: string | undefined;
 }
 
 /** What was measured. */
@@ -31,12 +33,16 @@ export interface LoadResult {
   readonly share: number;
   /** Turns whose content was not what was written, and connections that were ended. */
   readonly lost: number;
+  /** Most memory that the server has taken, in MiB: by those alone, and in the end. */
+  readonly memory: { readonly alone: number; readonly beside: number };
 }
 
 /** A client with a container of its own that it writes and reads back. */
-class GoodClient {
+export class GoodClient {
   readonly #connection: Connection;
-  readonly #run = new Uint8Array(RUN * BLOCK_BYTES);
+  readonly #runs = Array.from({ length: RUNS }, () => new Uint8Array(RUN * BLOCK_BYTES));
+  /** The runs that are durable by the server's word, as they are in {@linkcode GoodClient.run}. */
+  readonly acknowledged = new Set<number>();
   turns = 0;
   lost = 0;
 
@@ -45,7 +51,7 @@ class GoodClient {
   }
 
   static async make(
-    target: Target & { readonly from: string; readonly certificateHash: Uint8Array<ArrayBuffer> },
+    target: Target & { readonly certificateHash: Uint8Array<ArrayBuffer> },
   ): Promise<GoodClient> {
     const { port, from, token, container: name, certificateHash } = target;
     const raw = connectTcp({ host: HOST, port, localAddress: from });
@@ -66,18 +72,26 @@ class GoodClient {
     return new GoodClient(connection);
   }
 
+  /** What was written to a run last, and the position of its first block. */
+  run(index: number): { readonly bytes: Uint8Array; readonly position: number } {
+    return { bytes: this.#runs[index]!, position: index * RUN };
+  }
+
   /** Writes, flushes and reads back until `until` (`performance.now()`), and gives how many turns that were. */
   async work(until: number): Promise<number> {
     let turns = 0;
     try {
       for (; performance.now() < until; turns++) {
-        this.#run.fill(++this.turns % 251);
-        crypto.getRandomValues(this.#run.subarray(0, 32));
-        const position = new FieldWriter(8).u64(this.turns % 8 * RUN).bytes;
-        const written = this.#connection.request(Op.write, position, { payload: this.#run, bulk: true });
-        await Promise.all([written, this.#connection.request(Op.flush)]);
-        const where = new FieldWriter(12).u64(this.turns % 8 * RUN).u32(RUN).bytes;
-        if (!same(await this.#connection.request(Op.read, where), this.#run)) this.lost++;
+        const index = ++this.turns % RUNS, { bytes, position } = this.run(index);
+        this.acknowledged.delete(index);
+        bytes.fill(this.turns % 251);
+        crypto.getRandomValues(bytes.subarray(0, 32));
+        const where = new FieldWriter(8).u64(position).bytes;
+        const written = this.#connection.request(Op.write, where, { payload: bytes, bulk: true });
+        await Promise.all([written, this.#connection.request(Op.flush, undefined, { bulk: true })]);
+        this.acknowledged.add(index);
+        const wanted = new FieldWriter(12).u64(position).u32(RUN).bytes;
+        if (!same(await this.#connection.request(Op.read, wanted), bytes)) this.lost++;
       }
     } catch {
       this.lost++; // its connection was ended
@@ -90,80 +104,120 @@ class GoodClient {
   }
 }
 
-/** Those who misbehave, in a process of their own. */
-class Others implements AsyncDisposable {
+/**
+ * Those who misbehave, in a process of their own at the lowest priority: they stand for other machines, so that what
+ * they do themselves must take no time from the server and the good ones.
+ */
+export class Others {
   readonly #child: Deno.ChildProcess;
+  readonly #lines: ReadableStreamDefaultReader<string>;
 
-  constructor(targets: Omit<Target, "container"> & { readonly count: number }) {
+  constructor(targets: Pick<Target, "port" | "token"> & { readonly count: number; readonly only?: string }) {
     const script = new URL("./misbehaving_process.ts", import.meta.url).pathname;
-    this.#child = new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--no-check", "--quiet", script, JSON.stringify(targets)],
+    const run = [Deno.execPath(), "run", "-A", "--no-check", "--quiet", script, JSON.stringify(targets)];
+    this.#child = new Deno.Command("nice", {
+      args: ["-n", "19", ...run],
       ...{ stdin: "piped", stdout: "piped", stderr: "inherit" },
     }).spawn();
+    this.#lines = this.#child.stdout.pipeThrough(new TextDecoderStream()).getReader();
   }
 
   /** Resolves when all have begun. */
   async begun(): Promise<void> {
-    const reader = this.#child.stdout.getReader();
-    await reader.read();
-    reader.releaseLock();
+    assert.equal((await this.#lines.read()).value, "begun\n");
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  /** Ends them. @returns what they did: that they were at work to the end */
+  async end(): Promise<Deeds> {
     await this.#child.stdin.close();
-    await this.#child.stdout.cancel();
-    await this.#child.status;
+    const { value } = await this.#lines.read();
+    assert((await this.#child.status).success, "those who misbehave have failed");
+    await this.#lines.cancel();
+    return JSON.parse(value!);
   }
 }
 
-/** Measures in turns, so that what else the machine does falls on both. */
-export async function measureLoad({ rounds, seconds, good, bad }: LoadOptions): Promise<LoadResult> {
-  await using place = await Workplace.make();
-  await using server = await ServerProcess.start(place, ["--ram", "--max-connections", "400"]);
+/** Good clients, whose containers are `good-0` and so on. */
+export async function goodClients(server: ServerProcess, count: number): Promise<GoodClient[]> {
   const { token, fingerprint } = parseLocatorUrl(server.link), { port } = server;
   const certificateHash = Uint8Array.fromBase64(fingerprint!, { alphabet: "base64url" });
   const clients: GoodClient[] = [];
-  for (let i = 0; i < good; i++) {
+  for (let i = 0; i < count; i++) {
     const from = `127.0.1.${1 + i % 10}`, container = `good-${i}`;
-    clients.push(
-      await GoodClient.make({
-        port,
-        token: token!,
-        from,
-        container,
-        certificateHash,
-        fingerprint: fingerprint!,
-      }),
-    );
+    clients.push(await GoodClient.make({ port, token: token!, from, container, certificateHash }));
   }
-  const others = { port, token: token!, fingerprint: fingerprint!, count: bad };
-  /** Mebibytes a second, written and read back. */
+  return clients;
+}
+
+/** Most memory that a process has had so far, in MiB (proc_pid_status(5)); NaN where nothing tells. */
+function peakMemory({ pid }: Program): number {
+  if (Deno.build.os !== "linux") return NaN;
+  return Number(/^VmHWM:\s+(\d+) kB$/m.exec(Deno.readTextFileSync(`/proc/${pid}/status`))![1]) / 1024;
+}
+
+/** Processor time that a process has taken, in ms (proc_pid_stat(5), in ticks of 10 ms); NaN where nothing tells. */
+function processorTime({ pid }: Program): number {
+  if (Deno.build.os !== "linux") return NaN;
+  const fields = Deno.readTextFileSync(`/proc/${pid}/stat`).replace(/^.*\) /, "").split(" ");
+  return 10 * (Number(fields[11]) + Number(fields[12]));
+}
+
+/** Measures in turns, so that what else the machine does falls on both. */
+export async function measureLoad(options: LoadOptions): Promise<LoadResult> {
+  const { rounds, seconds, good, bad, only } = options;
+  await using place = await Workplace.make();
+  await using server = await ServerProcess.start(place, ["--ram", "--max-connections", "400"]);
+  const clients = await goodClients(server, good);
+  const { token } = parseLocatorUrl(server.link), { port } = server;
+  const others = { port, token: token!, count: bad, ...only !== undefined && { only } };
+  /** Mebibytes a second, written and read back, and what one of them took of the server's processor time, in ms. */
   const measure = async () => {
-    const began = performance.now();
+    const began = performance.now(), spent = processorTime(server.program);
     const turns = await Promise.all(clients.map((client) => client.work(began + seconds * 1000)));
     const took = (performance.now() - began) / 1000;
-    return turns.reduce((sum, one) => sum + one, 0) * 2 * RUN * BLOCK_BYTES / took / 2 ** 20;
+    const mebibytes = turns.reduce((sum, one) => sum + one, 0) * 2 * RUN * BLOCK_BYTES / 2 ** 20;
+    return { rate: mebibytes / took, cost: (processorTime(server.program) - spent) / mebibytes };
   };
-  const alone: number[] = [], beside: number[] = [];
+  type Half = Awaited<ReturnType<typeof measure>>;
+  const alone: Half[] = [], beside: Half[] = [], deeds: Deeds[] = [];
   await measure(); // to warm up
+  const memoryAlone = peakMemory(server.program);
   for (let round = 0; round < rounds; round++) {
     const halves = [async () => void alone.push(await measure()), async () => {
-      await using misbehaving = new Others(others);
+      const misbehaving = new Others(others);
       await misbehaving.begun();
       beside.push(await measure());
+      deeds.push(await misbehaving.end());
     }];
     for (const half of round % 2 ? halves.reverse() : halves) await half();
   }
+  const memory = { alone: memoryAlone, beside: peakMemory(server.program) };
   await Promise.all(clients.map((client) => client.close()));
-  const shares = alone.map((one, i) => beside[i]! / one), sorted = [...shares].sort((a, b) => a - b);
-  const rows = shares.map((share, i) =>
-    `| ${i + 1} | ${alone[i]!.toFixed(1)} | ${beside[i]!.toFixed(1)} | ${(100 * share).toFixed(0)} % |`
-  );
+  const shares = alone.map(({ rate }, i) => beside[i]!.rate / rate),
+    sorted = [...shares].sort((a, b) => a - b);
+  const rows = shares.map((share, i) => {
+    const { connections, sent } = deeds[i]!, mebibytes = (sent / 2 ** 20).toFixed(0);
+    const halves = [alone[i]!, beside[i]!];
+    const row = [i + 1, ...halves.map(({ rate }) => rate.toFixed(1)), `${(100 * share).toFixed(0)} %`];
+    return `| ${
+      [...row, ...halves.map(({ cost }) => cost.toFixed(1)), connections, mebibytes].join(" | ")
+    } |`;
+  });
   assert(clients.every((client) => client.turns > 0), "each was served");
+  assert(deeds.every(({ connections }) => connections >= bad), "those who misbehave did so");
+  const columns = [
+    "round",
+    `${good} alone, MiB/s`,
+    `beside ${bad}, MiB/s`,
+    "share",
+    "ms a MiB, alone",
+    "beside",
+  ];
+  columns.push("their connections", "they sent, MiB");
   return {
-    table: [`| round | ${good} alone, MiB/s | beside ${bad}, MiB/s | share |`, "| - | - | - | - |", ...rows]
-      .join("\n"),
+    table: [`| ${columns.join(" | ")} |`, "| - ".repeat(columns.length) + "|", ...rows].join("\n"),
     share: sorted[Math.floor((sorted.length - 1) / 2)]!,
     lost: clients.reduce((sum, client) => sum + client.lost, 0),
+    memory,
   };
 }

@@ -1,11 +1,19 @@
-/** Those who misbehave, in a process of their own: what they do must not slow down who measures. Ends with its input. */
-import { Mischievous, type Target } from "./mischief.ts";
+/** Those who misbehave, in a process of their own. Ends with its input, and says then what was done. */
+import { MISCHIEF, Mischievous, type Target } from "./mischief.ts";
 
-const { count, ...server } = JSON.parse(Deno.args[0]!) as Omit<Target, "container"> & {
+const { count, only, ...server } = JSON.parse(Deno.args[0]!) as Pick<Target, "port" | "token"> & {
   readonly count: number;
+  /** Part of the name of a way; absent: all of them. */
+  readonly only?: string;
 };
-const all = new Mischievous(Array.from({ length: count }, (_, i) => ({ ...server, container: `good-${i}` })));
+const targets = Array.from({ length: count }, (_, i) => ({
+  ...server,
+  container: `good-${i}`,
+  from: `127.0.2.${1 + i % 10}`,
+}));
+const all = new Mischievous(targets, MISCHIEF.filter(([name]) => name.includes(only ?? "")));
 console.log("begun");
 for await (const _ of Deno.stdin.readable);
+console.log(JSON.stringify(all.deeds));
 all.stop();
 Deno.exit();

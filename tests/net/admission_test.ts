@@ -5,7 +5,9 @@ const limits = {
   connections: 10,
   addressConnections: 3,
   handshakesPerSecond: 8,
+  handshakesAtOnce: 8,
   addressHandshakesPerSecond: 4,
+  addressHandshakesAtOnce: 4,
 };
 
 /** An admission whose clock the test moves. */
@@ -24,7 +26,7 @@ Deno.test("an address has so many connections, and a place again when one has en
 });
 
 Deno.test("all addresses together have so many connections", () => {
-  const { admission: at, clock } = admission({ handshakesPerSecond: 100 });
+  const { admission: at, clock } = admission({ handshakesPerSecond: 100, handshakesAtOnce: 100 });
   for (let i = 0; i < 10; i++) assert.ok(at.enter(`10.0.0.${i}`));
   clock.now += 1000;
   assert.equal(at.enter("10.0.1.1"), undefined);
@@ -43,6 +45,19 @@ Deno.test("connections come at a bounded rate, of one address and of all", () =>
   assert.equal(admitted("c", 100), 0, "all have had what there is in a second");
   assert.deepEqual([...at.sweep()].sort(), [["a", 290], ["b", 96], ["c", 100]]);
   assert.deepEqual([...at.sweep()], [], "each refusal is told once");
+});
+
+Deno.test("a connection that came to nothing counts for ten, and what is owed is bounded", () => {
+  const { admission: at, clock } = admission();
+  for (let i = 0; i < 3; i++) at.enter("a")!();
+  at.blame("a");
+  assert.equal(at.enter("a"), undefined);
+  assert.ok(at.enter("b"), "others are not concerned");
+  for (let i = 0; i < 1000; i++) at.blame("a");
+  at.blame("somebody who is not there");
+  clock.now += 2300;
+  assert.ok(at.enter("a"), "it owes as many as come in a second at most");
+  assert.equal(at.sources, 2);
 });
 
 Deno.test("an address that has rested and has no connection is forgotten", () => {

@@ -89,6 +89,45 @@ Deno.test(
   },
 );
 
+for (const [what, operation] of [["seldom needed", Op.ping], ["refused", Op.size]] as const) {
+  Deno.test(`who asks without end for what is ${what} is made to wait, and nobody else`, strict, async () => {
+    await using server = await startServer();
+    const flood = await connectTo(server), other = await connectTo(server), began = performance.now();
+    let answered = 0;
+    const asked = Array.from(
+      { length: 400 },
+      () =>
+        flood.request(operation).catch((error) => assert.equal(error.status, "state")).then(() => answered++),
+    );
+    const done = Promise.allSettled(asked);
+    for (let i = 0; i < 90; i++) await other.request(Op.ping);
+    // A hundred at once, those that were under way already, and twenty a second from then on.
+    const most = 120 + 20 * (performance.now() - began) / 1000;
+    assert.ok(answered > 50 && answered <= most, `${answered} were answered, ${most} may be`);
+    await flood.close();
+    await other.close();
+    await done;
+  });
+}
+
+Deno.test("an address that only fails is kept out before TLS, and others are not", strict, async () => {
+  await using server = await startServer({
+    limits: { addressHandshakesPerSecond: 20, addressHandshakesAtOnce: 50 },
+  });
+  const began = performance.now();
+  let admitted = 0;
+  for (let i = 0; i < 40; i++) {
+    const socket = connect({ host: HOST, port: server.port, localAddress: "127.0.0.3" });
+    const closed = new Promise((resolve) => socket.once("close", resolve));
+    // Who is let in gets an alert for this.
+    socket.on("error", () => {}).on("data", () => admitted++).write(new Uint8Array(100));
+    await closed;
+  }
+  const most = 6 + 2 * (performance.now() - began) / 1000;
+  assert.ok(admitted > 0 && admitted <= most, `${admitted} were let in, ${most} may be`);
+  await (await connectTo(server)).close();
+});
+
 Deno.test("a certificate that was replaced is shown to who connects from then on", strict, async () => {
   await using folder = await temporaryFolder();
   const files = { certificate: join(folder.path, "cert.pem"), key: join(folder.path, "key.pem") };

@@ -16,7 +16,17 @@ import { proofMessage } from "../../net/proof.ts";
 import { Access, Status } from "../../net/protocol.ts";
 import { dial, identifyServer } from "../../net/trust.ts";
 import { head, hostileServer, reply } from "./hostile_server.ts";
-import { blocks, connectTo, HOST, makeWriter, openOn, startServer, temporaryFolder } from "./servers.ts";
+import {
+  blocks,
+  connectTo,
+  gate,
+  hookedRoot,
+  HOST,
+  makeWriter,
+  openOn,
+  startServer,
+  temporaryFolder,
+} from "./servers.ts";
 import { HAS_SYMLINKS, shownMode, WINDOWS } from "../platform.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
@@ -431,6 +441,27 @@ Deno.test("reads beyond the bytes in flight wait, and all are answered", strict,
   await store.flush();
   const reads = await Promise.all(Array.from({ length: 40 }, (_, i) => store.read(i, 200)));
   assert(reads.every((bytes, i) => bytes[4128 + 9] === 1 && bytes[0] === i % 256));
+});
+
+Deno.test("what a client has asked for is not done any more when it is gone", strict, async () => {
+  const ended = gate();
+  let reads = 0;
+  await using server = await startServer({
+    decorate: hookedRoot((operation) => void (operation === "read" && reads++)),
+    // The one that wrote the blocks has sent more.
+    access: ({ event, received }) => event === "ended" && received! < 10_000 && ended.open(),
+  });
+  const store = await openOn(server, { mode: "create", ...await makeWriter() });
+  await store.write(0, blocks(256, 1));
+  await store.close();
+  const { conn, ask } = await greet(server);
+  await ask(Op.open, open("box"));
+  const before = reads, frame = { operation: Op.read, direction: 0, status: 0, id: 9 };
+  const asked = buildFrame(frame, new FieldWriter(12).u64(0).u32(1024).bytes);
+  await conn.write(new Uint8Array(Array.from({ length: 200 }, () => [...asked]).flat()));
+  conn.close(); // without having taken a reply
+  await ended.opened;
+  assert(reads - before < 50, `${reads - before} of 200 were read for nobody`);
 });
 
 const opened = new FieldWriter(40).raw(new Uint8Array(16)).u64(4).u64(100).u64(1).bytes;

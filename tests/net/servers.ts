@@ -17,13 +17,20 @@ export { Relay } from "./relay.ts";
 export const BLOCK_BYTES = 4128;
 export const HOST = "127.0.0.1";
 
-/** Starts a server on a free port of the loopback, in RAM unless a root is given. */
+/**
+ * Starts a server on a free port of the loopback, in RAM unless a root is given. All tests come from one address, and
+ * often fail on purpose, so that it would soon be kept out.
+ */
 export function startServer(options: ServeOptions = {}): Promise<Server> {
   return serve({
     hostname: HOST,
     port: 0,
     ...options,
-    limits: { graceSeconds: 0.2, ...options.limits },
+    limits: {
+      ...{ graceSeconds: 0.2, handshakesPerSecond: 1000, handshakesAtOnce: 1000 },
+      ...{ addressHandshakesPerSecond: 1000, addressHandshakesAtOnce: 1000 },
+      ...options.limits,
+    },
   });
 }
 
