@@ -8,6 +8,7 @@ import { FsError } from "../../fs/errors.ts";
 import { ROOT } from "../../fs/types.ts";
 import type { Volume } from "../../fs/volume.ts";
 import { content, FILE, name, walk } from "../fs/fixture.ts";
+import { derivedOnce } from "./derived_once.ts";
 import type { Place } from "./places.ts";
 
 /** Every file with its content, or with why it cannot be read. */
@@ -62,6 +63,7 @@ export class Client {
   async #here<T>(work: () => Promise<T>): Promise<T | ErrorKind> {
     const before = Deno.env.get("XDG_STATE_HOME");
     Deno.env.set("XDG_STATE_HOME", this.#state);
+    using _once = derivedOnce();
     try {
       return await work();
     } catch (error) {
