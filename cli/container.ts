@@ -17,7 +17,7 @@ import {
   webCryptoEngine,
   writerKeyPair,
 } from "../crypto/mod.ts";
-import { CoverError } from "../crypto/errors.ts";
+import { CoverError, type ErrorKind } from "../crypto/errors.ts";
 import { openFallocate } from "../ffi/fallocate.ts";
 import { readKernelFile } from "../ffi/kernel_files.ts";
 import { openLibcrypto } from "../ffi/libcrypto.ts";
@@ -32,7 +32,7 @@ import { Volume, type VolumeOptions } from "../fs/volume.ts";
 import { type AcquaintanceOptions, KnownServers, parseFingerprint, type RemoteLocator } from "../net/mod.ts";
 import { chooseLocator, type Locator, locatorName } from "./locator.ts";
 import type { Access } from "./options.ts";
-import { messageOf } from "./exit.ts";
+import { kindOf, messageOf } from "./exit.ts";
 import { logToTerminal } from "./log.ts";
 import { type GivenSecret, readSecret } from "./passphrase.ts";
 import { readTokenFile } from "./secret_files.ts";
@@ -74,55 +74,108 @@ export async function containerKeys(
   return { containerId, sealer, generation, olderGenerations, keySequence: sequence };
 }
 
+/** How often an opening begins anew at most, where the encryption block is changed meanwhile. */
+const OPENINGS = 3;
+/** What an opening may end with because the encryption block is not the newest any more. */
+const STALE: readonly ErrorKind[] = ["rollback", "damaged", "failure", "wrong-passphrase", "refused"];
+
+/** How to unlock a container. */
+export interface UnlockOptions {
+  readonly mode: AccessMode;
+  /** The container as named by an argument; else `-c` and `COVERFS_CONTAINER` count. */
+  readonly argument?: string | undefined;
+  /** Takes the secret that unlocked, which is otherwise forgotten at once. */
+  readonly onSecret?: ((secret: Secret) => void) | undefined;
+}
+
 /**
- * Opens a container's store and unlocks its encryption block.
+ * Opens a container's store and unlocks its encryption block; of one that is to be written, the history is checked too,
+ * before anybody is asked for anything else.
  *
- * @param options.argument the container as named by an argument; else `-c` and `COVERFS_CONTAINER` count
- * @param options.onSecret takes the secret that unlocked, which is otherwise forgotten at once
  * @throws {CoverError} as the stores, `newestEncryptionBlock` and `unlockEncryptionBlock` do; "rollback" if another
  * container lies where one is remembered
  */
 export async function withUnlocked<T>(
   access: Access,
-  options: {
-    readonly mode: AccessMode;
-    readonly argument?: string | undefined;
-    readonly onSecret?: (secret: Secret) => void;
-  },
+  options: UnlockOptions,
   work: (container: UnlockedContainer) => Promise<T>,
 ): Promise<T> {
+  const open = async (container: UnlockedContainer) => {
+    if (options.mode === "write") await refuseOlder(container, access);
+  };
+  return await withOpened(access, { ...options, open }, work);
+}
+
+/**
+ * As {@linkcode withUnlocked}, but `open` is what needs an encryption block that fits what else is there. Others may
+ * change that block while a secret is asked for, derived from, or shown to the server: where the opening fails and a
+ * newer block has come since, all begins anew with that one, and with the same secret. So `open` may be called again
+ * after it has failed.
+ */
+export async function withOpened<O, T>(
+  access: Access,
+  options: UnlockOptions & { readonly open: (container: UnlockedContainer) => Promise<O> },
+  work: (container: UnlockedContainer, opened: O) => Promise<T>,
+): Promise<T> {
+  const { mode, onSecret } = options;
   const locator = chooseLocator(options.argument ?? access.container), name = locatorName(locator);
   const memory = RollbackMemory.ofUser(access.log), session = crypto.getRandomValues(new Uint8Array(16));
-  await using store = await openExisting(locator, access, options.mode);
-  const chosen = await readEncryption(store), { header } = chosen;
-  const known = memory.containerAt(name);
-  if (known !== undefined && known !== hex(header.containerId) && !access.acceptReplaced) {
-    throw new CoverError("rollback", `Cannot open "${name}": another container lies in its place`, {
-      hint: "If that is meant, use --accept-replaced once",
-    });
-  }
-  if (options.mode === "write" && header.readOnly) {
-    throw new CoverError(
-      "unsupported",
-      "Cannot write: the container has features that this version does not know",
-      {
-        hint: "Use a newer version of coverfs; reading is possible",
-      },
-    );
-  }
-  const given = await readSecret(access, name), { onSecret } = options;
-  using unlocked = await (onSecret ? unlockWith(header, given, onSecret) : unlock(header, given));
-  const encryption = provenEncryptionBlock(chosen, unlocked.header);
-  const keys = await containerKeys(header, unlocked.masterKeys);
-  try {
-    if (options.mode === "write") {
-      await claimWriter(store, { header, unlocked, session, takeover: access.takeover });
+  await using store = await openExisting(locator, access, mode);
+  using given = new DisposableStack();
+  let claimed = false, asked: GivenSecret | undefined;
+  for (let attempt = 1;; attempt++) {
+    const chosen = await readEncryption(store), { header } = chosen;
+    const known = memory.containerAt(name);
+    if (known !== undefined && known !== hex(header.containerId) && !access.acceptReplaced) {
+      throw new CoverError("rollback", `Cannot open "${name}": another container lies in its place`, {
+        hint: "If that is meant, use --accept-replaced once",
+      });
     }
-    return await work({ store, encryption, unlocked, keys, session, name, memory });
-  } catch (error) {
-    throw await explainDamage(error, store);
-  } finally {
-    keys.sealer[Symbol.dispose]();
+    if (mode === "write" && header.readOnly) {
+      throw new CoverError(
+        "unsupported",
+        "Cannot write: the container has features that this version does not know",
+        {
+          hint: "Use a newer version of coverfs; reading is possible",
+        },
+      );
+    }
+    const text = asked ??= await readSecret(access, name);
+    if (attempt === 1 && typeof text !== "string") given.defer(() => text.fill(0));
+    using held = new DisposableStack();
+    let container: UnlockedContainer, opened: O, secret!: Secret;
+    try {
+      const unlocked = held.use(await unlockWith(header, text, (one) => secret = one));
+      const encryption = provenEncryptionBlock(chosen, unlocked.header);
+      const keys = await containerKeys(header, unlocked.masterKeys);
+      held.use(keys.sealer);
+      container = { store, encryption, unlocked, keys, session, name, memory };
+      if (mode === "write" && !claimed) {
+        await claimWriter(store, { header, unlocked, session, takeover: access.takeover });
+        claimed = true;
+      }
+      opened = await options.open(container);
+    } catch (error) {
+      if (attempt < OPENINGS && STALE.includes(kindOf(error)) && await hasNewer(store, header)) continue;
+      throw await explainDamage(error, store);
+    }
+    if (onSecret) onSecret(secret), given.move(); // whoever takes it, zeroes it
+    else given.dispose();
+    try {
+      return await work(container, opened);
+    } catch (error) {
+      throw await explainDamage(error, store);
+    }
+  }
+}
+
+/** Tells whether an encryption block has come that is newer than this one. */
+async function hasNewer(store: BlockStore, { containerId, sequence }: EncryptionHeader): Promise<boolean> {
+  try {
+    const { header } = await readEncryption(store);
+    return header.sequence > sequence && equalConstantTime(header.containerId, containerId);
+  } catch {
+    return false; // what the opening failed with is the one to tell
   }
 }
 
@@ -163,8 +216,8 @@ export async function withVolume<T>(
   },
   work: (volume: Volume, container: UnlockedContainer) => Promise<T>,
 ): Promise<T> {
-  return await withUnlocked(access, options, async (unlocked) => {
-    const container = await openChecked(unlocked, options.mode, access);
+  const open = (unlocked: UnlockedContainer) => openChecked(unlocked, options.mode, access);
+  return await withOpened(access, { ...options, open }, async (unlocked, container) => {
     const { memory, name, keys } = unlocked;
     try {
       return await useVolume(new Volume(container, options.volume), (volume) => work(volume, unlocked));
@@ -196,7 +249,13 @@ async function openChecked(
 ): Promise<Container> {
   const { store, keys, session } = unlocked;
   const blocks = store instanceof RemoteStore ? new CachedStore(store, { bytes: access.cacheSize }) : store;
-  if (mode === "read") return await refuseOlder({ ...unlocked, store: blocks }, access);
+  if (mode === "read") {
+    const container = await refuseOlder({ ...unlocked, store: blocks }, access), { notes } = container;
+    if (notes.journalDamage !== undefined) {
+      (access.log ?? logToTerminal)(`warning: ${notes.journalDamage}; coverfs fsck tells what they changed`);
+    }
+    return container;
+  }
   return await Container.open(blocks, keys, { mode, session, check: historyCheck(unlocked, access) });
 }
 
@@ -209,9 +268,7 @@ export async function refuseOlder(
   { store, keys, memory }: Pick<UnlockedContainer, "store" | "keys" | "memory">,
   access: Pick<Access, "acceptRollback">,
 ): Promise<Container> {
-  const reader = await Container.open(store, keys, { mode: "read" });
-  historyCheck({ keys, memory }, access)(reader);
-  return reader;
+  return await Container.open(store, keys, { mode: "read", check: historyCheck({ keys, memory }, access) });
 }
 
 /**
@@ -241,7 +298,9 @@ export function historyCheck(
 
 /** Reads both copies of the encryption block and takes the newest valid one. @throws {CoverError} "damaged" */
 export async function readEncryption(store: BlockStore): Promise<NewestEncryptionBlock> {
-  return await newestEncryptionBlock(await store.readHeader("key", 0), await store.readHeader("key", 1));
+  return await newestEncryptionBlock(
+    ...await Promise.all([store.readHeader("key", 0), store.readHeader("key", 1)]),
+  );
 }
 
 /** Writes a copy of the encryption block (0 is A, 1 is B), durably. @throws {CoverError} if it does not read back */

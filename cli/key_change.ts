@@ -10,13 +10,13 @@ import type {
 import type { BlockStore } from "../fs/block/store.ts";
 import { Container } from "../fs/container.ts";
 import type { ContainerKeys, DurablePoint } from "../fs/loading.ts";
-import { historyCheck, refuseOlder, type UnlockedContainer, writeEncryptionCopy } from "./container.ts";
+import { historyCheck, type UnlockedContainer, writeEncryptionCopy } from "./container.ts";
 import type { Access } from "./options.ts";
 import { timeIso } from "./output.ts";
 
 /**
- * Changes the encryption block of a container that was opened to write. The history is checked before anybody is asked
- * for anything, and before anything is written.
+ * Changes the encryption block of a container that was opened to write. The history is checked before anything is
+ * written, on what is written on.
  *
  * @param make the change
  */
@@ -26,7 +26,6 @@ export async function changeEncryption(
   make: (header: EncryptionHeader, masterKey: SecretBytes) => Promise<ChangedBlock>,
 ): Promise<EncryptionHeader> {
   const { store, encryption, unlocked, keys, session, memory, name } = container, { header } = encryption;
-  await refuseOlder(container, access);
   const changed = await make(header, unlocked.masterKeys.get(header.generation)!);
   const check = historyCheck(container, access);
   const durable = await storeEncryption(store, { newest: encryption.copy, changed, keys, session, check });

@@ -66,13 +66,12 @@ export async function cloneContainer(
   for (let pass = 1; pass <= PASSES; pass++) {
     await source.refresh();
     const loaded = await loadState(source, keys), { sequence } = loaded.found.superblock;
-    if (loaded.notes.journalDamage !== undefined) {
-      throw new CoverError("damaged", `Cannot clone container: ${loaded.notes.journalDamage}`);
-    }
-    const runs = dataRuns(loaded);
+    const { journalDamage } = loaded.notes, runs = dataRuns(loaded);
     await target.reserve(endOf([...loaded.checkpointRuns, ...loaded.chunks, ...runs]));
-    const missing = await copyMetadata(source, keys, target, loaded) ??
-      await copyData(source, keys, target, { ...options, loaded, runs, fresh: pass === 1 });
+    const missing = journalDamage !== undefined
+      ? new CoverError("damaged", `Cannot clone container: ${journalDamage}`)
+      : await copyMetadata(source, keys, target, loaded) ??
+        await copyData(source, keys, target, { ...options, loaded, runs, fresh: pass === 1 });
     if (missing === undefined) {
       await target.flush();
       for (const copy of [0, 1] as const) {

@@ -50,16 +50,18 @@ const APART_BLOCKS = 256;
  * How to open. `session` is 16 random bytes that the store was told of (a store that fences knows it). `repair`: what
  * is wrong with journal and tables does not bar writing. Commits behind a damaged one are then given up for good; no
  * block that the tables refer to counts as free, though several refer to it. `check` is given what was loaded, before
- * anything is written on top of that; what it throws ends the opening.
+ * anything is written on top of that; what it throws ends the opening, but for a reader who was overtaken by a writer.
  */
 export type OpenOptions =
-  | { readonly mode: "read" }
-  | {
+  & { readonly check?: ((loaded: Container) => void) | undefined }
+  & ({ readonly mode: "read" } | {
     readonly mode: "write";
     readonly session: Uint8Array;
     readonly repair?: boolean;
-    readonly check?: ((loaded: Container) => void) | undefined;
-  };
+  });
+
+/** How often a reader begins anew at most, where a writer goes on while the state is read. */
+const READINGS = 3;
 
 /** An opened container. */
 export class Container implements AsyncDisposable {
@@ -126,19 +128,21 @@ export class Container implements AsyncDisposable {
    * @throws {CoverError} "damaged", "rollback"
    */
   static async open(store: BlockStore, keys: ContainerKeys, options: OpenOptions): Promise<Container> {
+    const reads = options.mode === "read";
     for (let attempt = 1;; attempt++) {
+      let loaded: Loaded | undefined;
+      // A writer may have reused blocks while they were read: what is there now is another, consistent state.
+      const again = async () => reads && attempt < READINGS && await hasMovedOn(store, keys, loaded);
       try {
-        const loaded = await loadState(store, keys);
-        const container = new Container(store, keys, loaded, options.mode === "read");
-        if (options.mode === "write") {
-          options.check?.(container);
-          await container.#begin(loaded, options);
-        }
+        loaded = await loadState(store, keys);
+        const container = new Container(store, keys, loaded, reads);
+        options.check?.(container);
+        if (options.mode === "write") await container.#begin(loaded, options);
+        else if (loaded.notes.journalDamage !== undefined && await again()) continue;
         return container;
       } catch (error) {
-        // A writer may have reused blocks while they were read: what is there now is another, consistent state.
-        const moved = error instanceof CoverError && error.kind === "damaged" && options.mode === "read";
-        if (!moved || attempt === 3 || !await store.refresh()) throw error;
+        const doubtful = error instanceof CoverError && ["damaged", "rollback"].includes(error.kind);
+        if (!doubtful || !await again()) throw error;
       }
     }
   }
@@ -207,9 +211,6 @@ export class Container implements AsyncDisposable {
   ): Promise<void> {
     const { superblock } = loaded.found;
     this.#tables.inodes.rebuildFreeList();
-    if (loaded.notes.journalDamage === undefined && await loaded.tail?.damaged()) {
-      loaded.notes.journalDamage = `The journal is damaged: commit ${loaded.last + 1} and later are lost`;
-    }
     if (loaded.notes.journalDamage !== undefined && !repair) {
       throw new CoverError("damaged", `Cannot open container for writing: ${loaded.notes.journalDamage}`, {
         hint: "Run coverfs fsck, and coverfs fsck --repair; reading is still possible",
@@ -511,10 +512,13 @@ export class Container implements AsyncDisposable {
     }
     if (found.superblock.sequence === this.#superblock.sequence) return false;
     const before = this.#durable;
-    const fresh = await Container.open(this.store, keys, { mode: "read" });
-    if (before && !fresh.contains(before)) {
-      throw new CoverError("rollback", "The container's history no longer holds what was read from it");
-    }
+    const fresh = await Container.open(this.store, keys, {
+      mode: "read",
+      check: (loaded) => {
+        if (before === undefined || loaded.contains(before)) return;
+        throw new CoverError("rollback", "The container's history no longer holds what was read from it");
+      },
+    });
     this.#tables = fresh.#tables;
     this.#superblock = fresh.#superblock;
     this.#sessions = fresh.#sessions;
@@ -540,6 +544,14 @@ export class Container implements AsyncDisposable {
   toString(): string {
     return `container ${hex(this.keys.containerId)}`;
   }
+}
+
+/** Tells whether a state is there by now that is newer than the one that was loaded, if one could be. */
+async function hasMovedOn(store: BlockStore, keys: ContainerKeys, loaded?: Loaded): Promise<boolean> {
+  if (!await store.refresh()) return false;
+  if (loaded === undefined) return true;
+  const { superblock } = await readSuperblock(store, keys);
+  return superblock.sequence > loaded.found.superblock.sequence;
 }
 
 /**

@@ -126,7 +126,7 @@ async function checkJournal(
   loaded: Loaded,
   findings: Finding[],
 ): Promise<readonly DurablePoint[]> {
-  if (loaded.notes.journalDamage === undefined && !await loaded.tail?.damaged()) return [];
+  if (loaded.notes.journalDamage === undefined) return [];
   const { first, last, readable, names, points } = await lostCommits(store, keys, loaded);
   const which = first === last ? `commit ${first} is lost` : `commits ${first} to ${last} are lost`;
   const rest = readable.length === 0 ? "none of them can be read" : `${rangesOf(readable)} can still be read`;

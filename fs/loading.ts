@@ -246,6 +246,9 @@ async function replay(
       } to ${entry.last} and later are lost`;
     }
   }
+  if (notes.journalDamage === undefined && await tail?.damaged()) {
+    notes.journalDamage = `The journal is damaged: commit ${last + 1} and later are lost`;
+  }
   return { sessions, chunks, last, hash, tail, broken };
 }
 

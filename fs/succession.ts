@@ -11,11 +11,13 @@ import type { Ino } from "./types.ts";
  */
 export async function openSuccessor(replaced: Container): Promise<Container> {
   await replaced.store.refresh();
-  const container = await Container.open(replaced.store, replaced.keys, { mode: "read" });
-  if (replaced.durable !== undefined && !container.contains(replaced.durable)) {
-    throw new CoverError("rollback", "The writer that took over does not hold what was durable here");
-  }
-  return container;
+  return await Container.open(replaced.store, replaced.keys, {
+    mode: "read",
+    check: (successor) => {
+      if (replaced.durable === undefined || successor.contains(replaced.durable)) return;
+      throw new CoverError("rollback", "The writer that took over does not hold what was durable here");
+    },
+  });
 }
 
 /** Tells whether an inode is the same file in two states, and not another one that was given its id. */

@@ -5,9 +5,10 @@ import { OverlayStore } from "../../fs/block/overlay.ts";
 import type { BlockStore } from "../../fs/block/store.ts";
 import { Container } from "../../fs/container.ts";
 import { checkContainer, type CheckedContainer, type Finding } from "../../fs/fsck.ts";
+import { readSuperblock } from "../../fs/loading.ts";
 import type { Mended } from "../../fs/mending.ts";
 import { type DamagedData, repairContainer, type RepairReport } from "../../fs/repair.ts";
-import { type UnlockedContainer, withUnlocked, writeEncryptionCopy } from "../container.ts";
+import { type UnlockedContainer, withOpened, writeEncryptionCopy } from "../container.ts";
 import { FSCK_EXIT } from "../exit.ts";
 import { interruptible } from "../interrupt.ts";
 import { writingCommand } from "../options.ts";
@@ -61,8 +62,9 @@ export const fsckCommand = (setExitCode: (code: number) => void) =>
     .action((argument, options) => {
       refuseAlone(options);
       const writing = options.repair && !options.dryRun;
+      const open = ({ store, keys }: UnlockedContainer) => readSuperblock(store, keys);
       return interruptible((signal) =>
-        withUnlocked(options, { mode: writing ? "write" : "read", argument }, async (unlocked) => {
+        withOpened(options, { mode: writing ? "write" : "read", argument, open }, async (unlocked) => {
           using progress = new Progress(options);
           const onProgress = (done: number, all: number) => {
             signal.throwIfAborted();

@@ -1,7 +1,7 @@
 import { CoverError } from "../../crypto/errors.ts";
 import type { EncryptionHeader, NewSlot, Secret } from "../../crypto/mod.ts";
 import { SEALED } from "../../crypto/sealer.ts";
-import { historyCheck, refuseOlder, unlockWith, withUnlocked } from "../container.ts";
+import { historyCheck, unlockWith, withUnlocked } from "../container.ts";
 import { kindOf, messageOf } from "../exit.ts";
 import { interruptible } from "../interrupt.ts";
 import { chooseLocator, locatorName } from "../locator.ts";
@@ -44,7 +44,6 @@ async function rekey(
   try {
     await withUnlocked(options, { mode: "write", argument, onSecret }, async (container) => {
       const { encryption: { header }, unlocked, memory, name, keys } = container;
-      await refuseOlder(container, options);
       if (header.previousGeneration !== undefined) {
         print("Going on with the change of the master key that was begun; key slots stay as they are");
       }

@@ -5,6 +5,7 @@
 import type { CommitNumber, FileOffset, Ino, Position } from "../types.ts";
 import { FILE_SIZE_MAX, NAME_MAX, S_IFDIR, S_IFMT } from "../types.ts";
 import { ByteReader, ByteWriter, DecodeError } from "./bytes.ts";
+import { JUMP_MAX } from "./inodes.ts";
 import type { Tables } from "./tables.ts";
 
 const INODE_REMOVE = 2, TARGET = 3, XATTR = 4, XATTR_REMOVE = 5, ENTRY = 6, ENTRY_REMOVE = 7;
@@ -136,11 +137,17 @@ export class ChangeLog {
 
 const ignore = () => {};
 
-/** Applies a record's changes to the tables. @throws {DecodeError} if they do not decode; tables are then useless */
+/**
+ * Applies a record's changes to the tables. Its ids are at most {@linkcode JUMP_MAX} above all that are there: a few
+ * bytes cannot make tables grow jump by jump.
+ *
+ * @throws {DecodeError} if they do not decode; tables are then useless
+ */
 export function applyChanges(payload: Uint8Array, tables: Tables): void {
   const input = new ByteReader(payload), { inodes: t, dentries, extents } = tables;
+  const last = Math.min(INO_MAX, t.end + JUMP_MAX);
   for (let n = input.varint(payload.length); n > 0; n--) {
-    const ino = input.varint(INO_MAX);
+    const ino = input.varint(last);
     t.insert(ino);
     t.generation[ino] = input.varint(0xffff_ffff);
     const mode = input.varint(0xffff), was = t.mode[ino]!;
@@ -157,7 +164,7 @@ export function applyChanges(payload: Uint8Array, tables: Tables): void {
     t.btimeS[ino] = input.signed(), t.btimeN[ino] = nanoseconds(input);
   }
   while (!input.done) {
-    const code = input.u8(), ino = input.varint(INO_MAX);
+    const code = input.u8(), ino = input.varint(last);
     switch (code) {
       case INODE_REMOVE: {
         const generation = input.varint(0xffff_ffff);

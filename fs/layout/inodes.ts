@@ -7,7 +7,7 @@ import { ColumnGroup, NumberSet } from "./columns.ts";
 /** Ids above this do not exist (i32). */
 const LAST_ID = 0x7fff_ffff;
 /** How far {@linkcode InodeTable.insert} may jump: far more than can be unrecorded at once, little enough to hold. */
-const JUMP_MAX = 1 << 22;
+export const JUMP_MAX = 1 << 22;
 
 const COLUMNS = [
   ...["live", "mode", "uid", "gid", "nlink", "rdev", "generation", "size"] as const,

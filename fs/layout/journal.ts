@@ -327,15 +327,12 @@ export class JournalReader {
    * only after the one before is durable, so that is damage and not a crash.
    */
   async damaged(): Promise<boolean> {
-    if (!await this.#hasMore()) return false;
+    const { chunk, next, commit } = this.#place;
+    const more = await this.#link(chunk, commit + 1, commit + MISSING_MOST) ?? await this.#behind();
+    if (more === undefined) return false;
     // A writer may have gone on since: then the record is there by now.
+    this.#store.doubt?.(next, chunk.position + chunk.count - next);
     return await this.#read(this.#place) === undefined;
-  }
-
-  async #hasMore(): Promise<boolean> {
-    const { chunk, commit } = this.#place;
-    for (let i = 1; i <= MISSING_MOST; i++) if (await this.#link(chunk, commit + i)) return true;
-    return await this.#behind() !== undefined;
   }
 
   /**
@@ -359,13 +356,9 @@ export class JournalReader {
     const { chunk, next, commit } = this.#place;
     const here = await this.#seek(chunk, next, commit + 1);
     if (here) return here;
-    for (let first = commit; first <= commit + chunk.count / 2 + 1; first++) {
-      const linked = await this.#link(chunk, first);
-      // The missing record itself may be there in part.
-      const there = linked && await this.#seek(linked, linked.position, Math.max(first, commit + 1));
-      if (there) return there;
-    }
-    return undefined;
+    const linked = await this.#link(chunk, commit, commit + Math.floor(chunk.count / 2) + 1);
+    // The missing record itself may be there in part.
+    return linked && await this.#seek(linked, linked.position, Math.max(linked.first, commit + 1));
   }
 
   /** Looks for a record's beginning from `from` to the end of a chunk, of `least` or one of the commits after it. */
@@ -376,12 +369,7 @@ export class JournalReader {
     for (let i = 0; i < count; i++) {
       const block = sealed.subarray(i * SEALED, (i + 1) * SEALED);
       for (let commit = least; commit < least + MISSING_MOST; commit++) {
-        try {
-          await this.#sealer.unseal(identity(this.#session, from + i, commit), block, plain);
-        } catch (error) {
-          if (error instanceof IntegrityError) continue;
-          throw error;
-        }
+        if (!await this.#unseal(from + i, commit, block, plain)) continue;
         if (!isRecord(plain, commit, this.#session.id)) continue;
         return { chunk, next: from + i, commit, hash: undefined };
       }
@@ -389,12 +377,32 @@ export class JournalReader {
     return undefined;
   }
 
-  async #link(chunk: Run, commit: CommitNumber): Promise<Run | undefined> {
-    const plain = await this.#openRecord(chunk.position + chunk.count - 1, 1, commit);
-    if (plain === undefined) return undefined;
-    const view = new DataView(plain.buffer);
-    if (view.getBigUint64(0, true) !== LINK_MAGIC || getU64(view, 8) !== commit) return undefined;
-    return { position: getU64(view, 16), count: view.getUint32(24, true) };
+  /** Reads a chunk's link to the next one, if that begins with the record `least` or a later one up to `most`. */
+  async #link(chunk: Run, least: CommitNumber, most = least): Promise<Chunk | undefined> {
+    const position = chunk.position + chunk.count - 1, sealed = await this.#store.read(position, 1);
+    const plain = new Uint8Array(BLOCK), view = new DataView(plain.buffer);
+    for (let first = least; first <= most; first++) {
+      if (!await this.#unseal(position, first, sealed, plain)) continue;
+      if (view.getBigUint64(0, true) !== LINK_MAGIC || getU64(view, 8) !== first) continue;
+      return { position: getU64(view, 16), count: view.getUint32(24, true), first };
+    }
+    return undefined;
+  }
+
+  /** @returns false where the block does not verify */
+  async #unseal(
+    position: Position,
+    birth: CommitNumber,
+    sealed: Uint8Array,
+    plain: Uint8Array,
+  ): Promise<boolean> {
+    try {
+      await this.#sealer.unseal(identity(this.#session, position, birth), sealed, plain);
+      return true;
+    } catch (error) {
+      if (error instanceof IntegrityError) return false;
+      throw error;
+    }
   }
 
   #openRecord(position: Position, count: number, birth: CommitNumber): Promise<Uint8Array | undefined> {

@@ -87,6 +87,18 @@ Deno.test("journal: two damaged records with a good one behind them bar writing,
   await assertHolds(await openVolume(store, "read"), 2);
 });
 
+Deno.test("journal: who reads is told of a damaged record with a good one behind it, not of a torn end", async () => {
+  const { store, records } = await commits(6, false);
+  const damage = async () => (await openVolume(store, "read")).container.notes.journalDamage;
+  assert.equal(await damage(), undefined);
+  await spoil(store, records[5]!);
+  assert.equal(await damage(), undefined, "a crash may leave that");
+  await assertHolds(await openVolume(store, "read"), 5);
+  await spoil(store, records[2]!);
+  assert.match(await damage() ?? "", /^The journal is damaged: commit 3 and later are lost$/);
+  await assertHolds(await openVolume(store, "read"), 2);
+});
+
 Deno.test("journal: what a writer adds while somebody looks for damage is none", async () => {
   const store = new RamStore(), { sealer } = await testKeys(), hash = new Uint8Array(32);
   const session = { id: new Uint8Array(16).fill(3), generation: 1 };

@@ -3,11 +3,13 @@ import assert from "node:assert/strict";
 import { CoverError } from "../../crypto/errors.ts";
 import { SEALED } from "../../crypto/sealer.ts";
 import { blockOffset, blocksIn, HEADER_AT } from "../../fs/block/byte_layout.ts";
+import { StoreDecorator } from "../../fs/block/decorator.ts";
 import { RecordingStore } from "../../fs/block/recording.ts";
+import type { BlockStore } from "../../fs/block/store.ts";
 import { Container } from "../../fs/container.ts";
 import { readSuperblock } from "../../fs/loading.ts";
 import { RamStore } from "../../fs/store/ram.ts";
-import { ROOT } from "../../fs/types.ts";
+import { type Position, ROOT } from "../../fs/types.ts";
 import { FILE, makeContainer, name, openVolume, testKeys } from "./fixture.ts";
 
 function isRollback(error: unknown): boolean {
@@ -94,6 +96,63 @@ Deno.test("refresh() refuses a history that no longer holds what the reader has 
   await assert.rejects(reader.refresh(), isRollback);
   assert.ok(reader.lookup(ROOT, name("third")) !== undefined, "what was read stays as it was");
 });
+
+/** Does something once, when it is first asked for a certain block, before it answers. */
+class Interrupted extends StoreDecorator {
+  readonly #at: Position;
+  #first: (() => Promise<void>) | undefined;
+
+  constructor(base: BlockStore, at: Position, first: () => Promise<void>) {
+    super(base);
+    this.#at = at;
+    this.#first = first;
+  }
+
+  override async read(position: Position, count: number): Promise<Uint8Array> {
+    if (position === this.#at) {
+      const first = this.#first;
+      this.#first = undefined;
+      await first?.();
+    }
+    return await super.read(position, count);
+  }
+}
+
+for (const ended of [false, true]) {
+  const state = ended ? "ended" : "open";
+  Deno.test(`a writer that uses blocks again while they are read is no rollback and no damage: its session is ${state}`, async () => {
+    const store = new RamStore(), keys = await testKeys();
+    await makeContainer(store);
+    let writer = await openVolume(store), files = 0;
+    const commit = async () => {
+      const ino = writer.create(ROOT, name(`file ${files++}`), FILE);
+      await writer.write(ino, 0, new Uint8Array(100_000).fill(files));
+      await writer.sync();
+    };
+    for (let i = 0; i < 5; i++) await commit();
+    if (ended) {
+      await writer.end();
+      writer = await openVolume(store);
+    }
+    const point = writer.container.durable!, journal = writer.container.superblock.sessions[0]!.head;
+    let judged = 0;
+    const goOn = async () => {
+      for (let i = 0; i < 3; i++) await commit(), await writer.checkpoint();
+      for (let i = 0; i < 10; i++) await commit();
+    };
+    const reader = await Container.open(new Interrupted(store, journal, goOn), keys, {
+      mode: "read",
+      check: (loaded) => {
+        judged++;
+        if (!loaded.contains(point)) throw new CoverError("rollback", "older");
+      },
+    });
+    assert.equal(judged, 2, "blocks were used again");
+    assert.equal(reader.notes.journalDamage, undefined);
+    assert.equal(reader.last, writer.container.last);
+    await writer.end();
+  });
+}
 
 Deno.test("who opens to write judges what is written on, before anything is", async () => {
   const store = new RamStore();

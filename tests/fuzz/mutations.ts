@@ -80,10 +80,10 @@ export function mutated(corpus: readonly Uint8Array[]): fc.Arbitrary<Uint8Array<
       weight: 20,
       arbitrary: fc.tuple(member, member, fc.array(change, { minLength: 1, maxLength: 8 })).map(
         ([input, other, changes]) =>
-          Uint8Array.from(changes.reduce((bytes, one) => changed(bytes, one, other), input)),
+          new Uint8Array(changes.reduce((bytes, one) => changed(bytes, one, other), input)),
       ),
     },
-    { weight: 1, arbitrary: fc.uint8Array({ maxLength: 512 }).map((bytes) => Uint8Array.from(bytes)) },
+    { weight: 1, arbitrary: fc.uint8Array({ maxLength: 512 }).map((bytes) => new Uint8Array(bytes)) },
   );
 }
 

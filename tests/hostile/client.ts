@@ -1,6 +1,6 @@
 /** Clients that open containers by what the commands open them by, each with a memory of its own. */
 import { dirname, join } from "node:path";
-import { type UnlockedContainer, withUnlocked, withVolume } from "../../cli/container.ts";
+import { type UnlockedContainer, withOpened, withUnlocked, withVolume } from "../../cli/container.ts";
 import { kindOf } from "../../cli/exit.ts";
 import type { Access } from "../../cli/options.ts";
 import { CoverError, type ErrorKind } from "../../crypto/errors.ts";
@@ -21,6 +21,8 @@ const PATIENCE = 0.4;
 
 /** A machine with what it remembers. */
 export class Client {
+  /** What it was told besides, of all containers. */
+  readonly said: string[] = [];
   readonly #state: string;
   readonly #passfile: string;
   readonly #options: Partial<Access>;
@@ -53,10 +55,11 @@ export class Client {
     this.memory = '{"version":1,"containers":{},"locators":{}}';
   }
 
-  #access(place: Place): Access {
+  #access(place: Pick<Place, "locator">): Access {
     const { locator: container } = place;
-    const times = { timeout: PATIENCE, outage: PATIENCE, log: () => {} };
-    return { container, passfile: [this.#passfile], ...times, ...this.#options };
+    const log = (message: string) => void this.said.push(message);
+    const times = { timeout: PATIENCE, outage: PATIENCE };
+    return { container, passfile: [this.#passfile], log, ...times, ...this.#options };
   }
 
   /** The folder of state is told by the environment. */
@@ -76,7 +79,7 @@ export class Client {
   }
 
   /** Reads everything. */
-  look(place: Place): Promise<Seen> {
+  look(place: Pick<Place, "locator">): Promise<Seen> {
     return this.#here(() => withVolume(this.#access(place), { mode: "read" }, filesOf));
   }
 
@@ -91,7 +94,10 @@ export class Client {
   }
 
   /** Changes a volume. */
-  change(place: Place, work: (volume: Volume) => Promise<void>): Promise<ErrorKind | undefined> {
+  change(
+    place: Pick<Place, "locator">,
+    work: (volume: Volume, container: UnlockedContainer) => Promise<void>,
+  ): Promise<ErrorKind | undefined> {
     return this.#here<void>(() => withVolume(this.#access(place), { mode: "write" }, work)) as Promise<
       ErrorKind | undefined
     >;
@@ -101,6 +107,13 @@ export class Client {
   unlocked<T>(place: Place, work: (container: UnlockedContainer, access: Access) => Promise<T>) {
     const access = this.#access(place);
     return this.#here(() => withUnlocked(access, { mode: "write" }, (container) => work(container, access)));
+  }
+
+  /** Unlocks a container to read and calls what opens it, again where that fails as keys were changed. */
+  opened(place: Place, open: (container: UnlockedContainer, access: Access) => Promise<void>) {
+    const access = this.#access(place),
+      how = { mode: "read", open: (one: UnlockedContainer) => open(one, access) } as const;
+    return this.#here<void>(() => withOpened(access, how, () => Promise.resolve()));
   }
 }
 

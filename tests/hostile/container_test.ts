@@ -38,7 +38,12 @@ Deno.test(
           if (place === server) return; // who remembers nothing sees the same wherever it lies
           await place.set(image);
           stranger.forget();
+          stranger.said.length = 0;
           const shown = await stranger.look(place);
+          // A genuine past state is whole; one that ends before a damaged record is not, and that can be told.
+          const damage = first === "past" && known === "damaged" ? [/^warning: The journal /] : [];
+          assert.equal(stranger.said.length, damage.length, stranger.said.join());
+          for (const [i, warning] of damage.entries()) assert.match(stranger.said[i]!, warning);
           if (first !== "past") {
             assert.equal(outcomeOf(shown, newest.files), first, "to one who remembers nothing");
           } else {assert(

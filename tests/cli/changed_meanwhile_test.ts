@@ -1,0 +1,156 @@
+/** Key slots, master key and content that are changed between a command's first look at a container and its opening. */
+import assert from "node:assert/strict";
+import { writeFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { refuseOlder } from "../../cli/container.ts";
+import { changeEncryption } from "../../cli/key_change.ts";
+import { RollbackMemory } from "../../cli/state.ts";
+import { CoverError } from "../../crypto/errors.ts";
+import { addSlot, removeSlot } from "../../crypto/mod.ts";
+import { StoreDecorator } from "../../fs/block/decorator.ts";
+import type { HeaderRegion } from "../../fs/block/store.ts";
+import type { DurablePoint } from "../../fs/loading.ts";
+import { RamStore } from "../../fs/store/ram.ts";
+import { ROOT } from "../../fs/types.ts";
+import { kind } from "../crypto/blocks.ts";
+import { FILE, makeContainer, name, openVolume, testKeys } from "../fs/fixture.ts";
+import { Client } from "../hostile/client.ts";
+import { FilePlace } from "../hostile/places.ts";
+import { WINDOWS } from "../platform.ts";
+import { ServerProcess } from "./processes.ts";
+import { Workplace } from "./run.ts";
+
+const strict = { sanitizeOps: true, sanitizeResources: true };
+const MAIN = fileURLToPath(new URL("../../main.ts", import.meta.url));
+const QUICK = ["--kdf-rounds", "210000"];
+
+/** What is changed, by which passphrase the command opens, with which code it ends, and whether writers are tried. */
+const CASES: readonly [what: string, change: string[], passfile: string, code: number, writes: boolean][] = [
+  ["a slot is added", ["key", "add", "--new-passfile", "new", ...QUICK], "pass", 0, true],
+  [
+    "the passphrase is changed to the one given",
+    ["passwd", "--new-passfile", "new", ...QUICK],
+    "new",
+    0,
+    true,
+  ],
+  [
+    "the passphrase given is changed",
+    ["passwd", "--new-passfile", "new", ...QUICK],
+    "pass",
+    12,
+    false,
+  ],
+  ["the master key is changed", ["rekey", "--yes", "--quiet"], "pass", 0, true],
+];
+
+for (const [what, change, passfile, code, writes] of CASES) {
+  // The passphrase comes from a command, which runs when the encryption block has been read. A file cannot be changed
+  // then by others where it is to be written: it is locked.
+  for (const command of writes ? ["ls", "mkdir"] : ["ls"]) {
+    const remote = command === "mkdir", where = remote ? "a server" : "a file";
+    Deno.test(
+      `${what} while ${command} opens a container on ${where}: it ends with ${code}`,
+      { ...strict, ignore: WINDOWS },
+      async () => {
+        await using place = await Workplace.make();
+        await using server = remote ? await ServerProcess.start(place) : undefined;
+        const env = { COVERFS_CONTAINER: server?.link ?? place.container };
+        await writeFile(place.path("new"), "battery staple\n", { mode: 0o600 });
+        for (const args of [["init", ...QUICK], ["mkdir", "/before"]]) {
+          const ran = await place.run(args, { env });
+          assert.equal(ran.code, 0, ran.error);
+        }
+        const words = [Deno.execPath(), "run", "--quiet", "--no-check", "-A", MAIN, ...change];
+        const script = `${words.map((word) => `'${word}'`).join(" ")} >&2 || exit 9\ncat ${passfile}\n`;
+        await writeFile(place.path("change.sh"), script);
+        const args = command === "ls" ? ["ls", "/"] : ["mkdir", "/after"];
+        const ran = await place.run([...args, "--extpass", "sh change.sh"], { env });
+        assert.equal(ran.code, code, ran.error);
+        if (code !== 0) return;
+        const listed = await place.run(["ls", "/", "--passfile", passfile], { env });
+        assert.equal(listed.out, command === "ls" ? "before\n" : "after\nbefore\n", listed.error);
+      },
+    );
+  }
+}
+
+// libcrypto is loaded once for all, and stays.
+const loads = { ...strict, sanitizeResources: false };
+
+Deno.test(
+  "an encryption block that is changed at each opening is given up, one that is changed twice is not",
+  loads,
+  async () => {
+    const folder = await Deno.makeTempDir(), place = new FilePlace(folder), client = new Client(folder);
+    try {
+      await using made = await Workplace.make("mine");
+      assert.equal((await made.run(["init", ...QUICK])).code, 0);
+      await place.set(await Deno.readFile(made.container));
+      for (const [changes, seen] of [[1, "two"], [2, "three"], [9, "rollback"]] as const) {
+        let openings = 0;
+        const saw = await client.opened(place, async (_container, access) => {
+          if (openings++ >= changes) return;
+          const key = await client.unlocked(
+            place,
+            (other) =>
+              changeEncryption(
+                other,
+                access,
+                (header, masterKey) =>
+                  header.slots[1] === undefined
+                    ? addSlot(header, masterKey, {
+                      slot: { kind: "passphrase", text: "more" },
+                      rounds: 210_000,
+                    })
+                    : removeSlot(header, masterKey, 1),
+              ),
+          );
+          assert.ok(typeof key === "object");
+          throw new CoverError("rollback", "its encryption block is an older one");
+        });
+        assert.equal(saw ?? ["", "one", "two", "three"][openings], seen);
+        assert.ok(openings <= 3);
+      }
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  },
+);
+
+/** Hands on to a store that stays as it was; tells when its superblocks are read for the first time. */
+class Snapshot extends StoreDecorator {
+  readonly #whenRead: () => void;
+
+  constructor(image: Uint8Array, whenRead: () => void) {
+    super(RamStore.fromBytes(image));
+    this.#whenRead = whenRead;
+  }
+
+  override readHeader(region: HeaderRegion, copy: 0 | 1): Promise<Uint8Array> {
+    this.#whenRead();
+    return super.readHeader(region, copy);
+  }
+}
+
+Deno.test("what another process remembers while a container is opened is no rollback", strict, async () => {
+  const store = new RamStore(), keys = await testKeys();
+  await makeContainer(store);
+  const writer = await openVolume(store);
+  writer.create(ROOT, name("first"), FILE);
+  await writer.sync();
+  const image = store.toBytes();
+  let remembered: DurablePoint | undefined;
+  writer.create(ROOT, name("second"), FILE);
+  await writer.sync();
+  const memory = new RollbackMemory(undefined, () => {});
+  memory.point = () => remembered;
+  const open = () =>
+    refuseOlder({ store: new Snapshot(image, () => remembered = writer.container.durable), keys, memory }, {
+      acceptRollback: undefined,
+    });
+  const reader = await open();
+  assert.ok(!reader.contains(remembered!), "it is what was there when the opening began");
+  await assert.rejects(open(), kind("rollback"), "who begins now must see it");
+  await writer.end();
+});
