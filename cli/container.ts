@@ -213,11 +213,14 @@ export async function withVolume<T>(
     readonly mode: AccessMode;
     readonly argument?: string | undefined;
     readonly volume?: VolumeOptions | undefined;
+    /** The work needs the master key itself, and not only what was derived from it: else that is zeroed before. */
+    readonly keepsMasterKey?: true;
   },
   work: (volume: Volume, container: UnlockedContainer) => Promise<T>,
 ): Promise<T> {
   const open = (unlocked: UnlockedContainer) => openChecked(unlocked, options.mode, access);
   return await withOpened(access, { ...options, open }, async (unlocked, container) => {
+    if (!options.keepsMasterKey) unlocked.unlocked[Symbol.dispose]();
     const { memory, name, keys } = unlocked;
     try {
       return await useVolume(new Volume(container, options.volume), (volume) => work(volume, unlocked));

@@ -1,5 +1,9 @@
-/** A master key wrapped under two other keys: AES-256-CBC, then HMAC-SHA-256 over the context, IV and ciphertext. */
-import { concat, equalConstantTime, unshared } from "./bytes.ts";
+/**
+ * A master key wrapped under two other keys: AES-256-CBC, then HMAC-SHA-256 over the context, IV and ciphertext. Not by
+ * WebCrypto, which keeps a copy of each key that is imported, for as long as the runtime likes.
+ */
+import { cbc } from "@noble/ciphers/aes.js";
+import { concat, equalConstantTime } from "./bytes.ts";
 import { SecretBytes } from "./secret_bytes.ts";
 import { hmac } from "./subkeys.ts";
 
@@ -20,25 +24,21 @@ export class WrappingKeys implements Disposable {
   }
 
   /** Wraps a master key; `context` is what the MAC binds besides, of fixed length. */
-  async wrap(masterKey: Uint8Array, context: Uint8Array): Promise<Uint8Array<ArrayBuffer>> {
-    const iv = crypto.getRandomValues(new Uint8Array(IV_BYTES)), key = await this.#importKey("encrypt");
-    const sealed = await crypto.subtle.encrypt({ name: "AES-CBC", iv }, key, unshared(masterKey));
-    const wrapped = concat(iv, new Uint8Array(sealed));
-    return concat(wrapped, await hmac(this.#mac.bytes, concat(context, wrapped)));
+  wrap(masterKey: Uint8Array, context: Uint8Array): Uint8Array<ArrayBuffer> {
+    const iv = crypto.getRandomValues(new Uint8Array(IV_BYTES));
+    const wrapped = concat(iv, cbc(this.#encryption.bytes, iv).encrypt(masterKey));
+    return concat(wrapped, hmac(this.#mac.bytes, concat(context, wrapped)));
   }
 
   /** @returns the master key, or undefined if the MAC does not fit; nothing is decrypted then */
-  async unwrap(wrapped: Uint8Array, context: Uint8Array): Promise<SecretBytes | undefined> {
-    const mac = await hmac(this.#mac.bytes, concat(context, wrapped.subarray(0, MAC_OFFSET)));
+  unwrap(wrapped: Uint8Array, context: Uint8Array): SecretBytes | undefined {
+    const mac = hmac(this.#mac.bytes, concat(context, wrapped.subarray(0, MAC_OFFSET)));
     if (!equalConstantTime(mac, wrapped.subarray(MAC_OFFSET, WRAPPED_BYTES))) return undefined;
     const iv = wrapped.slice(0, IV_BYTES), ciphertext = wrapped.slice(IV_BYTES, MAC_OFFSET);
-    const key = await this.#importKey("decrypt");
-    const opened = new Uint8Array(await crypto.subtle.decrypt({ name: "AES-CBC", iv }, key, ciphertext));
-    return new SecretBytes(opened);
-  }
-
-  #importKey(usage: "encrypt" | "decrypt"): Promise<CryptoKey> {
-    return crypto.subtle.importKey("raw", this.#encryption.bytes, "AES-CBC", false, [usage]);
+    // What is answered may be a view of more.
+    const opened = cbc(this.#encryption.bytes, iv).decrypt(ciphertext), key = opened.slice();
+    new Uint8Array(opened.buffer).fill(0);
+    return new SecretBytes(key);
   }
 
   [Symbol.dispose](): void {

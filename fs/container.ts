@@ -388,7 +388,7 @@ export class Container implements AsyncDisposable {
       session,
       start,
       hash,
-      sessions: this.#sessions.filter((one) => one.first <= start),
+      sessions: this.#sessions.filter((one) => one.first <= Math.min(one.last, start)),
       chunks: needed,
       head,
       birth: () => this.#open,

@@ -203,8 +203,9 @@ async function replay(
   },
 ): Promise<Pick<Loaded, "sessions" | "chunks" | "last" | "hash" | "tail" | "broken">> {
   const { superblock, pointer, index, tables, notes } = from;
+  // Those of the superblock are later ones; but for sessions that committed nothing, which it has dropped already.
   const sessions: Session[] = index.sessions.filter((past) =>
-    !superblock.sessions.some((entry) => equalConstantTime(entry.id, past.id))
+    past.last >= past.first && !superblock.sessions.some((entry) => equalConstantTime(entry.id, past.id))
   ).map((past) => ({ ...past }));
   // What only the checkpoint before needs may be in use again where that is not kept any more.
   const chunks: Chunk[] = superblock.previous && pointer === superblock.current ? [...index.chunks] : [];

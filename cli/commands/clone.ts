@@ -24,7 +24,7 @@ export const cloneCommand = () =>
       const locator = parseLocator(targetText), name = locatorName(locator);
       refuseExisting(locator, WHAT); // before anybody is asked for anything
       await interruptible((signal) =>
-        withVolume(options, { mode: "read", argument }, async (_volume, source) => {
+        withVolume(options, { mode: "read", argument, keepsMasterKey: true }, async (_volume, source) => {
           const { store, keys, encryption: { header }, unlocked, memory } = source;
           const remote = parseLocator(argument).kind === "remote";
           const access = remote ? { ...options, fingerprint: undefined } : options;

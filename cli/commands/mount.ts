@@ -126,8 +126,7 @@ export const mountCommand = () =>
         await withVolume(
           { ...options, log: mounting.log },
           { mode, argument: given, volume: { atime, commitInterval } },
-          async (volume, { name, memory, keys, unlocked }) => {
-            unlocked[Symbol.dispose](); // a mount needs what was derived from the master key, for long; not that itself
+          async (volume, { name, memory, keys }) => {
             const remember = () => memory.remember(name, keys.containerId, volume.container.durable);
             const timer = setInterval(() => void remember(), REFRESH);
             try {

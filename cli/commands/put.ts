@@ -1,4 +1,4 @@
-import { lstatSync, readdirSync, readlinkSync } from "node:fs";
+import { constants, lstatSync, readdirSync, readlinkSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { basename, join, resolve as resolveLocal } from "node:path";
 import { CoverError } from "../../crypto/errors.ts";
@@ -92,7 +92,7 @@ class Putter {
       await about(path, () => this.#file(path, this.#spec(S_IFREG | mode), Deno.stdin.readable));
       return;
     }
-    const stat = lstatSync(source, { bigint: true }), type = Number(stat.mode) & S_IFMT;
+    const stat = looked(source), type = Number(stat.mode) & S_IFMT;
     const key = `${stat.dev}:${stat.ino}`, changes = kept(stat), mode = changes.mode!;
     if (type === S_IFDIR) return await this.#directory(source, path, changes);
     await about(path, async () => {
@@ -133,8 +133,11 @@ class Putter {
   }
 
   async #localFile(source: string, path: string, spec: NodeSpec): Promise<Ino> {
-    await using file = await open(source, "r");
-    const { size } = await file.stat();
+    await using file = await open(source, TO_READ);
+    const stat = await file.stat(), { size } = stat;
+    if (!stat.isFile()) {
+      throw new CoverError("failure", `Cannot copy "${source}": it is another kind of file now`);
+    }
     async function* pieces() {
       const bytes = new Uint8Array(PIECE);
       while (true) {
@@ -188,6 +191,22 @@ class Putter {
 
   #spec(mode: number): NodeSpec {
     return { mode, uid: Deno.uid() ?? 0, gid: Deno.gid() ?? 0 };
+  }
+}
+
+/** How local files are opened: what took the place of one since it was looked at neither is followed nor waits. */
+const TO_READ = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
+
+/** What a local source is. Of `put -r /` neither /dev nor /proc nor /sys can be looked into (`cli/permissions.ts`). */
+function looked(source: string) {
+  try {
+    return lstatSync(source, { bigint: true });
+  } catch (cause) {
+    if (!(cause instanceof Deno.errors.NotCapable)) throw cause;
+    throw new CoverError("failure", `Cannot copy "${source}": a folder of the system's own files`, {
+      hint: "Name what is wanted of it by a path of its own",
+      cause,
+    });
   }
 }
 

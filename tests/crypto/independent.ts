@@ -1,13 +1,12 @@
 /**
- * Sealing and key slots a second time, written from docs/format.md with @noble/ciphers and @noble/hashes and without a
- * line of crypto/: what both agree on is what the document says.
+ * Sealing and key slots a second time, written from docs/format.md with @noble/ciphers, @noble/hashes and node:crypto,
+ * by others of them than crypto/ takes, and without a line of that: what both agree on is what the document says.
  */
 import { cbc, gcm } from "@noble/ciphers/aes.js";
 import { argon2id } from "@noble/hashes/argon2.js";
-import { hkdf } from "@noble/hashes/hkdf.js";
-import { hmac } from "@noble/hashes/hmac.js";
 import { pbkdf2 } from "@noble/hashes/pbkdf2.js";
-import { sha256, sha512 } from "@noble/hashes/sha2.js";
+import { sha512 } from "@noble/hashes/sha2.js";
+import { createDecipheriv, createHash, createHmac, hkdfSync } from "node:crypto";
 
 /** Everything that decides how a block is sealed. */
 export interface Identity {
@@ -21,6 +20,11 @@ export interface Identity {
   readonly kind: number;
 }
 
+const sha256 = (bytes: Uint8Array) => new Uint8Array(createHash("sha256").update(bytes).digest());
+const hmac = (key: Uint8Array, message: Uint8Array) =>
+  new Uint8Array(createHmac("sha256", key).update(message).digest());
+const hkdf = (key: Uint8Array, salt: Uint8Array, info: Uint8Array, length: number) =>
+  new Uint8Array(hkdfSync("sha256", key, salt, info, length));
 const text = (value: string) => new TextEncoder().encode(value);
 
 function join(...parts: Uint8Array[]): Uint8Array {
@@ -38,7 +42,7 @@ export function subkey(
   purpose: string,
 ) {
   const info = join(text(`coverfs 2\0${suite}\0${purpose}\0`), number(from.generation, 4));
-  return hkdf(sha256, from.masterKey, from.containerId, info, 32);
+  return hkdf(from.masterKey, from.containerId, info, 32);
 }
 
 function associatedData(block: Identity): Uint8Array {
@@ -58,7 +62,7 @@ export function sealBlock(block: Identity, iv: Uint8Array, plain: Uint8Array): U
   const key = subkey(block, block.suite, "block encryption"), ad = associatedData(block);
   if (block.suite === "aes-256-gcm") return join(iv, gcm(key, iv, ad).encrypt(plain));
   const ciphertext = cbc(key, iv, { disablePadding: true }).encrypt(plain);
-  const mac = hmac(sha256, subkey(block, block.suite, "block mac"), join(ad, iv, ciphertext));
+  const mac = hmac(subkey(block, block.suite, "block mac"), join(ad, iv, ciphertext));
   return join(iv, ciphertext, mac.subarray(0, 16));
 }
 
@@ -67,15 +71,16 @@ export function unsealBlock(block: Identity, sealed: Uint8Array): Uint8Array {
   const iv = sealed.slice(0, 16), key = subkey(block, block.suite, "block encryption");
   if (block.suite === "aes-256-gcm") return gcm(key, iv, associatedData(block)).decrypt(sealed.slice(16));
   const macKey = subkey(block, block.suite, "block mac");
-  const mac = hmac(sha256, macKey, join(associatedData(block), sealed.subarray(0, 4112)));
+  const mac = hmac(macKey, join(associatedData(block), sealed.subarray(0, 4112)));
   if (!mac.subarray(0, 16).every((byte, i) => byte === sealed[4112 + i])) throw new Error("does not verify");
   return cbc(key, iv, { disablePadding: true }).decrypt(sealed.slice(16, 4112));
 }
 
 function unwrap(keys: { encryption: Uint8Array; mac: Uint8Array }, context: Uint8Array, wrapped: Uint8Array) {
-  const mac = hmac(sha256, keys.mac, join(context, wrapped.subarray(0, 64)));
+  const mac = hmac(keys.mac, join(context, wrapped.subarray(0, 64)));
   if (!mac.every((byte, i) => byte === wrapped[64 + i])) return undefined;
-  return cbc(keys.encryption, wrapped.slice(0, 16)).decrypt(wrapped.slice(16, 64));
+  const cipher = createDecipheriv("aes-256-cbc", keys.encryption, wrapped.slice(0, 16));
+  return join(cipher.update(wrapped.slice(16, 64)), cipher.final());
 }
 
 /** Unlocks slot `index` of an encryption block and checks hash and MAC; @returns master key, and the previous one. */
@@ -86,7 +91,7 @@ export function unlock(block: Uint8Array, index: number, secret: Uint8Array) {
   const stretched = slot[1] === 2
     ? argon2id(secret, salt, { t: rounds, m: at.getUint32(8, true), p: at.getUint32(12, true), dkLen: 64 })
     : pbkdf2(sha512, secret, salt, { c: rounds, dkLen: 64 });
-  const slotKey = (name: string) => hkdf(sha256, stretched, containerId, text(`coverfs 2 slot ${name}`), 32);
+  const slotKey = (name: string) => hkdf(stretched, containerId, text(`coverfs 2 slot ${name}`), 32);
   const context = join(containerId, slot.subarray(0, 2), slot.subarray(4, 48));
   const keys = { encryption: slotKey("encryption"), mac: slotKey("mac") };
   const masterKey = unwrap(keys, context, slot.subarray(88, 184));
@@ -95,7 +100,7 @@ export function unlock(block: Uint8Array, index: number, secret: Uint8Array) {
   const same = (a: Uint8Array, b: Uint8Array) => a.every((byte, i) => byte === b[i]);
   const covered = block.subarray(0, 4032);
   if (!same(sha256(covered), block.subarray(4032, 4064))) throw new Error("the hash does not fit");
-  const mac = hmac(sha256, subkey(from, "", "header mac"), covered);
+  const mac = hmac(subkey(from, "", "header mac"), covered);
   if (!same(mac, block.subarray(4064, 4096))) throw new Error("the MAC does not fit");
   const previous = view.getUint32(64, true);
   if (previous === 0) return { masterKey };

@@ -13,7 +13,7 @@ import { CHUNK_FIRST, JournalReader, JournalWriter, RECORD_MAX } from "../../fs/
 import { loadState } from "../../fs/loading.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import { ROOT, S_IFLNK, SECONDS_MAX } from "../../fs/types.ts";
-import { FILE, makeContainer, name, openVolume, pattern, testKeys } from "./fixture.ts";
+import { equal, FILE, makeContainer, name, openVolume, pattern, testKeys } from "./fixture.ts";
 
 Deno.test("a record that does not carry the hash of the one before is not read", async () => {
   const store = new RamStore(), { sealer } = await testKeys();
@@ -335,3 +335,25 @@ function flushed(events: readonly StoreEvent[], after: number, before: number): 
     between.some((end) => end.kind === "flush-acknowledged" && end.flush === begin.flush)
   );
 }
+
+Deno.test("sessions that were killed before they committed hide no other one from those who read", async () => {
+  const store = new RamStore(), files: number[] = [];
+  await makeContainer(store);
+  const write = async (checkpoint: boolean) => {
+    const writer = await openVolume(store), ino = writer.create(ROOT, name(`file ${files.length}`), FILE);
+    await writer.write(ino, 0, pattern(5000, ino));
+    await writer.sync();
+    if (checkpoint) await writer.checkpoint();
+    await writer.end();
+    files.push(ino);
+  };
+  for (let round = 0; round < 8; round++) {
+    await write(false);
+    await openVolume(store); // killed at once
+    await write(true);
+    const reader = await openVolume(store, "read");
+    for (const one of files) {
+      assert.ok(equal(await reader.read(one, 0, 5000), pattern(5000, one)), `round ${round}, file ${one}`);
+    }
+  }
+});

@@ -4,6 +4,7 @@ import { CoverError } from "../../crypto/errors.ts";
 import { SEALED } from "../../crypto/sealer.ts";
 import { crashImages } from "../../fs/block/crash.ts";
 import { RecordingStore } from "../../fs/block/recording.ts";
+import { cloneContainer } from "../../fs/clone.ts";
 import { checkContainer } from "../../fs/fsck.ts";
 import { CHUNK_FIRST, JournalReader, JournalWriter } from "../../fs/layout/journal.ts";
 import { RamStore } from "../../fs/store/ram.ts";
@@ -97,6 +98,10 @@ Deno.test("journal: who reads is told of a damaged record with a good one behind
   await spoil(store, records[2]!);
   assert.match(await damage() ?? "", /^The journal is damaged: commit 3 and later are lost$/);
   await assertHolds(await openVolume(store, "read"), 2);
+  const clone = cloneContainer(store, await testKeys(), new RamStore(), {
+    encryptionBlock: new Uint8Array(4096),
+  });
+  await assert.rejects(clone, /Cannot clone container: The journal is damaged/);
 });
 
 Deno.test("journal: what a writer adds while somebody looks for damage is none", async () => {
