@@ -232,7 +232,8 @@ function join(parts: readonly Uint8Array[]): Uint8Array {
   return all;
 }
 
-const TOKEN_BYTES = 1 << 16;
+/** Of a connection: more than the longest reply to a READ takes, so that it waits for others alone. */
+const TOKEN_BYTES = 8 << 20;
 const request = (id: number, operation: number, body: Uint8Array) =>
   buildFrame({ operation, direction: Direction.request, status: 0, id }, body);
 const reply = (id: number, operation: number, body: Uint8Array, status = 0) =>
