@@ -53,7 +53,7 @@ interface Flush {
   readonly file: DirtyFile;
   readonly wanted: ReadonlyMap<number, DirtyPage>;
   readonly order: RunUnderway[];
-  /** Where the store keeps what waits to be written: resolves when it wants more. */
+  /** Resolves when the store has taken what was sealed so far: it is given one run after another. */
   turn: Promise<void>;
 }
 
@@ -359,15 +359,14 @@ export class WriteBack {
       page.kept = BLOCK;
       pages.push(page);
     }
-    const { keepsWrites } = store.traits, bytes = run.count * SEALED;
-    const sealedBuffer = keepsWrites ? undefined : buffers.sealed.take(bytes);
-    const sealed = sealedBuffer?.subarray(0, bytes) ?? buffers.sealed.fresh(bytes);
+    const sealedBuffer = buffers.sealed.take(run.count * SEALED);
+    const sealed = sealedBuffer.subarray(0, run.count * SEALED);
     const { position } = run, size = this.#container.tables.inodes.size[file.ino]!;
     const adopt = () => this.#adopt(file, first, pages, { position, birth, size });
     const underway: RunUnderway = { written: false, adopt };
     order.push(underway);
     const done = () => {
-      if (sealedBuffer) buffers.sealed.give(sealedBuffer);
+      buffers.sealed.give(sealedBuffer);
       underway.written = true;
       while (order[0]?.written) order.shift()!.adopt();
     };
@@ -376,12 +375,11 @@ export class WriteBack {
       buffers.plain.give(plainBuffer);
       return store.write(run.position, sealed);
     };
-    if (sealing && keepsWrites) {
+    if (sealing) {
       const written = Promise.all([flush.turn, sealing]).then(write);
       flush.turn = written.catch(() => {}); // told below
       return written.then(done);
     }
-    if (sealing) return sealing.then(write).then(done);
     const writing = write();
     if (writing) return writing.then(done);
     done();

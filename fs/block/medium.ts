@@ -200,7 +200,6 @@ export class MediumStore implements BlockStore {
   readonly traits: StoreTraits = {
     atomicFlush: false,
     preallocates: true,
-    keepsWrites: false,
     runBlocks: 256,
     commitSeconds: 5,
   };

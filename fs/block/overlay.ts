@@ -4,7 +4,7 @@ import { FsError } from "../errors.ts";
 import type { Position } from "../types.ts";
 import { blocksOf } from "./byte_layout.ts";
 import { StoreDecorator } from "./decorator.ts";
-import type { HeaderRegion, StoreTraits } from "./store.ts";
+import type { HeaderRegion } from "./store.ts";
 
 /** Keeps all changes to itself. Closing it leaves the store below as it is: open, and its owner's. */
 export class OverlayStore extends StoreDecorator {
@@ -13,10 +13,6 @@ export class OverlayStore extends StoreDecorator {
   /** Blocks, once that differs from the store below; and how many of that one's were never cut off. */
   #size: number | undefined;
   #uncut = Infinity;
-
-  override get traits(): StoreTraits {
-    return { ...super.traits, keepsWrites: false };
-  }
 
   override async read(position: Position, count: number, into?: Uint8Array): Promise<Uint8Array> {
     const bytes = await super.read(position, count, into);

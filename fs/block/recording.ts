@@ -3,7 +3,7 @@ import { SEALED } from "../../crypto/sealer.ts";
 import type { Position } from "../types.ts";
 import { blocksOf } from "./byte_layout.ts";
 import { StoreDecorator } from "./decorator.ts";
-import type { BlockStore, HeaderRegion, StoreTraits } from "./store.ts";
+import type { BlockStore, HeaderRegion } from "./store.ts";
 
 /** Something that was done to a store. Bytes are copies, taken at the call. */
 export type StoreEvent =
@@ -39,23 +39,12 @@ export interface RecordingOptions {
   readonly scribble?: boolean;
 }
 
-/** A buffer that the caller has to leave alone, and what was in it. */
-interface Lent {
-  readonly event: number;
-  readonly bytes: Uint8Array;
-  readonly copy: Uint8Array;
-}
-
-/**
- * Records every change in the order of the calls, and hands it on. Holds the callers to their side of the contract:
- * a flush rejects if a buffer that it covers was changed since it was written.
- */
+/** Records every change in the order of the calls, and hands it on. */
 export class RecordingStore extends StoreDecorator implements Recording {
   readonly initial: Uint8Array;
   readonly #events: StoreEvent[] = [];
   readonly #scribble: boolean;
   readonly #discarded = new Map<Position, number>();
-  #lent: Lent[] = [];
   #flushes = 0;
 
   constructor(base: BlockStore, options: RecordingOptions = {}) {
@@ -69,20 +58,9 @@ export class RecordingStore extends StoreDecorator implements Recording {
     return this.#events;
   }
 
-  /** Callers are held to the stricter rule, whatever the store below does with their buffers. */
-  override get traits(): StoreTraits {
-    return { ...super.traits, keepsWrites: true };
-  }
-
-  #lend(bytes: Uint8Array): Uint8Array {
-    const copy = bytes.slice();
-    this.#lent.push({ event: this.#events.length, bytes, copy });
-    return copy;
-  }
-
   override write(position: Position, bytes: Uint8Array): Promise<void> | void {
     const count = blocksOf(bytes);
-    this.#events.push({ kind: "write", position, bytes: this.#lend(bytes) });
+    this.#events.push({ kind: "write", position, bytes: bytes.slice() });
     if (this.#discarded.size > 0) {
       for (let i = 0; i < count; i++) this.#discarded.delete(position + i);
     }
@@ -90,7 +68,7 @@ export class RecordingStore extends StoreDecorator implements Recording {
   }
 
   override writeHeader(region: HeaderRegion, copy: 0 | 1, bytes: Uint8Array): Promise<void> | void {
-    this.#events.push({ kind: "header", region, copy, bytes: this.#lend(bytes) });
+    this.#events.push({ kind: "header", region, copy, bytes: bytes.slice() });
     return super.writeHeader(region, copy, bytes);
   }
 
@@ -117,13 +95,6 @@ export class RecordingStore extends StoreDecorator implements Recording {
     const flush = ++this.#flushes, begin = this.#events.push({ kind: "flush-begin", flush });
     await super.flush();
     this.#events.push({ kind: "flush-acknowledged", flush });
-    const covered = this.#lent.filter((lent) => lent.event < begin);
-    this.#lent = this.#lent.filter((lent) => lent.event >= begin);
-    for (const { bytes, copy, event } of covered) {
-      if (bytes.some((byte, i) => byte !== copy[i])) {
-        throw new Error(`The buffer of event ${event} was changed before the flush that covers it`);
-      }
-    }
     for (const [position, event] of this.#discarded) {
       if (event > begin) continue;
       this.#discarded.delete(position);

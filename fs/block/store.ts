@@ -7,8 +7,6 @@ export interface StoreTraits {
   readonly atomicFlush: boolean;
   /** {@linkcode BlockStore.reserve} makes room that later writes cannot lack. */
   readonly preallocates: boolean;
-  /** The bytes of a write may be needed until the flush that covers it; else they are free once it has answered. */
-  readonly keepsWrites: boolean;
   /** How many blocks one read or write should carry to be efficient. */
   readonly runBlocks: number;
   /** How long a commit may wait for more, in seconds, when nobody asks for durability. */
@@ -45,8 +43,8 @@ export interface BlockStore extends AsyncDisposable {
    */
   read(position: Position, count: number, into?: Uint8Array): Uint8Array | Promise<Uint8Array>;
   /**
-   * Writes `bytes` (n × 4128) from `position`. May be buffered: `bytes` belongs to the store until the flush that
-   * covers it has resolved, or until this has answered where the store does not keep writes. A promise, where one is returned, is back-pressure and not durability.
+   * Writes `bytes` (n × 4128) from `position`; they belong to the store until this has answered. A promise, where one is
+   * returned, is back-pressure and not durability.
    */
   write(position: Position, bytes: Uint8Array): Promise<void> | void;
   /** Says that these blocks will soon be read: whoever has to wait for them may begin to. */

@@ -162,7 +162,6 @@ export class FileStore implements BlockStore {
   readonly traits: StoreTraits = {
     atomicFlush: false,
     preallocates: true,
-    keepsWrites: false,
     runBlocks: 256,
     commitSeconds: 5,
   };

@@ -23,7 +23,6 @@ export class RamStore implements BlockStore {
   readonly traits: StoreTraits = {
     atomicFlush: false,
     preallocates: true,
-    keepsWrites: false,
     runBlocks: 256,
     commitSeconds: 5,
   };

@@ -17,6 +17,7 @@ import {
   rememberServer,
   StatusError,
 } from "../../net/mod.ts";
+import { BufferPool } from "../block/buffers.ts";
 import {
   type BlockStore,
   HEADER_BYTES,
@@ -42,7 +43,7 @@ const RUN_BLOCKS = 256, WRITE_RUN = 64;
  * Bytes of writes behind which a flush is sent unasked: what it covers need not be kept to be sent again. Twice as many
  * are kept at most, however long a flush takes.
  */
-const FLUSH_BYTES = 128 << 20;
+const FLUSH_BYTES = 32 << 20;
 const REGION: Readonly<Record<HeaderRegion, 0 | 1>> = { key: 0, super: 1 };
 
 /**
@@ -72,13 +73,14 @@ export class RemoteStore implements BlockStore {
   readonly traits: StoreTraits = {
     atomicFlush: false,
     preallocates: true,
-    keepsWrites: true,
     runBlocks: RUN_BLOCKS,
     commitSeconds: 5,
   };
   readonly #options: RemoteStoreOptions;
   readonly #link: RemoteLink;
   readonly #log = new UnflushedLog();
+  /** What long writes are kept in until a flush covers them. */
+  readonly #buffers: BufferPool;
   readonly #waitMilliseconds: number;
   readonly #flushBytes: number;
   /** The connection that holds the lease; undefined while there is none. */
@@ -111,6 +113,8 @@ export class RemoteStore implements BlockStore {
     this.#options = options;
     this.#waitMilliseconds = (options.waitSeconds ?? 30) * 1000;
     this.#flushBytes = options.flushBytes ?? FLUSH_BYTES;
+    const bytes = WRITE_RUN * SEALED, kept = Math.ceil(this.#flushBytes / bytes);
+    this.#buffers = new BufferPool(bytes, { shared: false, kept });
     this.#link = new RemoteLink({ ...link, pingSeconds: options.pingSeconds ?? 10 }, {
       up: (connection, state) => this.#up(connection, state),
       down: (reason) => this.#down(reason),
@@ -265,8 +269,9 @@ export class RemoteStore implements BlockStore {
     if (!Number.isInteger(count) || count < 1) throw new RangeError("Not a whole number of sealed blocks");
     for (let at = 0; at < count; at += WRITE_RUN) {
       const run = Math.min(WRITE_RUN, count - at);
+      const part = bytes.subarray(at * SEALED, (at + run) * SEALED);
       this.#append(Op.write, new FieldWriter(8).u64(position + at).bytes, {
-        payload: bytes.subarray(at * SEALED, (at + run) * SEALED),
+        payload: run === WRITE_RUN ? this.#copy(part) : part.slice(),
         position: position + at,
         count: run,
       });
@@ -276,6 +281,12 @@ export class RemoteStore implements BlockStore {
     return this.#pressure(bytes.length);
   }
 
+  #copy(bytes: Uint8Array): Uint8Array {
+    const buffer = this.#buffers.take();
+    buffer.set(bytes);
+    return buffer;
+  }
+
   writeHeader(region: HeaderRegion, copy: 0 | 1, bytes: Uint8Array): Promise<void> | void {
     const refusal = this.#refusal();
     if (refusal !== undefined) return Promise.reject(refusal);
@@ -283,7 +294,7 @@ export class RemoteStore implements BlockStore {
       throw new RangeError(`Not a ${region} header: ${bytes.length} bytes`);
     }
     const position = REGION[region] * 2 + copy;
-    this.#append(Op.writeHeader, Uint8Array.of(REGION[region], copy), { payload: bytes, position });
+    this.#append(Op.writeHeader, Uint8Array.of(REGION[region], copy), { payload: bytes.slice(), position });
     return this.#pressure(bytes.length);
   }
 
@@ -381,7 +392,7 @@ export class RemoteStore implements BlockStore {
     if (this.#inFlight.entries.length > 0 || this.#log.peek() !== undefined) this.#startOutage();
     if (entry.operation === Op.flush) {
       this.#faults = 0;
-      this.#log.cover(entry);
+      for (const { payload } of this.#log.cover(entry)) if (payload) this.#buffers.give(payload);
     }
     settle(entry);
     if (this.#log.unanswered <= this.#pace.limit && this.#log.bytes <= 2 * this.#flushBytes) {

@@ -7,7 +7,7 @@ export interface LogEntry {
   readonly operation: Op;
   /** The body of its request, or the beginning of it. */
   readonly fields: Uint8Array;
-  /** The rest of the body: the caller's buffer, which stays as it is until a flush covers it. */
+  /** The rest of the body: a copy, which stays as it is until a flush covers it. */
   readonly payload?: Uint8Array;
   /** First block of a write. */
   readonly position: number;
@@ -83,11 +83,12 @@ export class UnflushedLog {
     }
   }
 
-  /** A flush was acknowledged: it and all before it are durable. */
-  cover(flush: LogEntry): void {
-    const count = this.#entries.indexOf(flush) + 1;
-    for (const entry of this.#entries.splice(0, count)) this.#forget(entry);
-    this.#next -= count;
+  /** A flush was acknowledged: it and all before it are durable. @returns them */
+  cover(flush: LogEntry): LogEntry[] {
+    const covered = this.#entries.splice(0, this.#entries.indexOf(flush) + 1);
+    for (const entry of covered) this.#forget(entry);
+    this.#next -= covered.length;
+    return covered;
   }
 
   /** Takes out an entry that the server refused without effect. */
@@ -127,8 +128,8 @@ export class UnflushedLog {
   }
 
   /**
-   * What of `count` blocks from `position` is here; undefined if nothing is. Its bytes are copied: the caller's
-   * buffers are free again after the flush.
+   * What of `count` blocks from `position` is here; undefined if nothing is. Its bytes are copied, as those here are used
+   * again after the flush.
    */
   overlay(position: number, count: number): Overlay | undefined {
     if (this.#blocks.size === 0) return undefined;

@@ -26,7 +26,7 @@ export interface RemoteStoreOptions extends AcquaintanceOptions {
   readonly outageSeconds?: number | undefined;
   /** Keep-alive period, in seconds; default 10. */
   readonly pingSeconds?: number | undefined;
-  /** Bytes of writes behind which a flush is sent unasked; default 128 MiB. Twice as many are kept at most. */
+  /** Bytes of writes behind which a flush is sent unasked; default 32 MiB. Twice as many are kept at most. */
   readonly flushBytes?: number | undefined;
   /** Another writer wants the lease: commit, then close or go on reading; the server waits a few seconds. */
   readonly onLeaseWanted?: (() => void) | undefined;
