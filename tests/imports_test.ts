@@ -57,6 +57,17 @@ Deno.test("fs/ runs in a browser too: nothing of Deno or Node outside fs/store/"
   }
 });
 
+Deno.test("what runs in a thread of its own is found by deno task compile", () => {
+  const threads = files.flatMap((path) => {
+    const text = readFileSync(join(root, path), "utf8");
+    return [...text.matchAll(/new Worker\(\s*new URL\("([^"]+)"/g)].map((one) =>
+      join(dirname(path), one[1]!)
+    );
+  });
+  assert.ok(threads.length > 1);
+  for (const thread of threads) assert.match(thread, /^ffi\/\w+_worker\.ts$/);
+});
+
 Deno.test("only ffi/ opens native libraries", () => {
   for (const path of files.filter((one) => folderOf(one) !== "ffi")) {
     const text = readFileSync(join(root, path), "utf8");

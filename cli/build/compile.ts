@@ -1,5 +1,10 @@
 /** `deno task compile [--target TRIPLE]`: one binary, `coverfs`, beside this project's `main.ts`. */
-const root = new URL("../../", import.meta.url).pathname;
+import { readdirSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("../../", import.meta.url));
+/** What runs in threads of its own, which nothing imports. */
+const workers = readdirSync(`${root}ffi`).filter((name) => name.endsWith("_worker.ts"));
 const command = new Deno.Command(Deno.execPath(), {
   args: [
     "compile",
@@ -8,8 +13,7 @@ const command = new Deno.Command(Deno.execPath(), {
     "--no-check",
     "--output",
     `${root}coverfs`,
-    "--include",
-    `${root}ffi/sealing_worker.ts`,
+    ...workers.flatMap((name) => ["--include", `${root}ffi/${name}`]),
     ...Deno.args,
     `${root}main.ts`,
   ],
