@@ -141,8 +141,9 @@ Deno.test("killed or interrupted, the container opens, says so, and it goes on",
   assertRan(await place.run(["key", "add", "--new-key-file", "key", ...QUICK]), 0);
 
   const { code, said } = await interrupted(place, "SIGINT");
-  assert.equal(code, Deno.build.os === "windows" ? 1 : 130, said); // there others can only end it
-  assert.match(said, /^coverfs: Interrupted\nhint: .*; coverfs rekey goes on with the change$/m);
+  const killed = Deno.build.os === "windows"; // there others can only end it
+  assert.equal(code, killed ? 1 : 130, said);
+  if (!killed) assert.match(said, /^coverfs: Interrupted\nhint: .*; coverfs rekey goes on with the change$/m);
   assert.equal(await previousIn(place.container), 1);
   assert.match(
     assertRan(await place.run(["rekey"]), 0),

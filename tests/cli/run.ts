@@ -6,6 +6,8 @@ import { tmpdir } from "node:os";
 import { fileURLToPath } from "node:url";
 import { WINDOWS } from "../platform.ts";
 
+/** Variables that a program needs on Windows, and what keeps Deno from copying itself (tests/windows/deno.sh). */
+const WINDOWS_KEPT = ["PATH", "PATHEXT", "COMSPEC", "SYSTEMROOT", "TEMP", "TMP", "DENO_DISABLE_NODE_SHIM"];
 const MAIN = fileURLToPath(new URL("../../main.ts", import.meta.url));
 
 /** What a run said and how it ended. */
@@ -88,7 +90,7 @@ function environmentOf(home: string): Record<string, string> {
   const kept = (...names: string[]) => names.map((name) => [name, Deno.env.get(name) ?? ""]);
   if (WINDOWS) {
     return {
-      ...Object.fromEntries(kept("PATH", "PATHEXT", "COMSPEC", "SYSTEMROOT", "TEMP", "TMP")),
+      ...Object.fromEntries(kept(...WINDOWS_KEPT)),
       LOCALAPPDATA: join(home, ".local", "state"),
       DENO_DIR: Deno.env.get("DENO_DIR") ?? join(Deno.env.get("LOCALAPPDATA") ?? "", "deno"),
     };

@@ -8,6 +8,7 @@ import { FsError } from "../../fs/errors.ts";
 import { ROOT } from "../../fs/types.ts";
 import type { Volume } from "../../fs/volume.ts";
 import { content, FILE, name, walk } from "../fs/fixture.ts";
+import { WINDOWS } from "../platform.ts";
 import { derivedOnce } from "./derived_once.ts";
 import type { Place } from "./places.ts";
 
@@ -16,6 +17,8 @@ export type Files = ReadonlyMap<string, Uint8Array | ErrorKind>;
 /** What a client sees of a container, or why it refuses it. */
 export type Seen = Files | ErrorKind;
 
+/** What tells where the folder of state lies. */
+const STATE_VARIABLE = WINDOWS ? "LOCALAPPDATA" : "XDG_STATE_HOME";
 /** How long a client waits for a server, in seconds. */
 const PATIENCE = 0.4;
 
@@ -64,8 +67,8 @@ export class Client {
 
   /** The folder of state is told by the environment. */
   async #here<T>(work: () => Promise<T>): Promise<T | ErrorKind> {
-    const before = Deno.env.get("XDG_STATE_HOME");
-    Deno.env.set("XDG_STATE_HOME", this.#state);
+    const before = Deno.env.get(STATE_VARIABLE);
+    Deno.env.set(STATE_VARIABLE, this.#state);
     using _once = derivedOnce();
     try {
       return await work();
@@ -73,8 +76,8 @@ export class Client {
       if (error instanceof CoverError || error instanceof FsError) return kindOf(error);
       throw error; // nobody has thought of it
     } finally {
-      if (before === undefined) Deno.env.delete("XDG_STATE_HOME");
-      else Deno.env.set("XDG_STATE_HOME", before);
+      if (before === undefined) Deno.env.delete(STATE_VARIABLE);
+      else Deno.env.set(STATE_VARIABLE, before);
     }
   }
 

@@ -2,12 +2,14 @@
 import assert from "node:assert/strict";
 import { connect as connectTcp } from "node:net";
 import { connect as connectTls } from "node:tls";
+import { fileURLToPath } from "node:url";
 import { Connection, FieldWriter, Op, parseLocatorUrl } from "../../net/mod.ts";
 import { Access } from "../../net/protocol.ts";
 import { TlsStream } from "../../net/tls_listener.ts";
 import { type Program, ServerProcess } from "../cli/processes.ts";
 import { Workplace } from "../cli/run.ts";
 import { BLOCK_BYTES, HOST, makeWriter, same } from "../net/servers.ts";
+import { WINDOWS } from "../platform.ts";
 import type { Deeds, Target } from "./mischief.ts";
 
 /** Blocks that a good client writes, makes durable and reads back in one turn, and how many such runs it has. */
@@ -113,10 +115,11 @@ export class Others {
   readonly #lines: ReadableStreamDefaultReader<string>;
 
   constructor(targets: Pick<Target, "port" | "token"> & { readonly count: number; readonly only?: string }) {
-    const script = new URL("./misbehaving_process.ts", import.meta.url).pathname;
+    const script = fileURLToPath(new URL("./misbehaving_process.ts", import.meta.url));
     const run = [Deno.execPath(), "run", "-A", "--no-check", "--quiet", script, JSON.stringify(targets)];
-    this.#child = new Deno.Command("nice", {
-      args: ["-n", "19", ...run],
+    const [command, ...args] = [...WINDOWS ? [] : ["nice", "-n", "19"], ...run];
+    this.#child = new Deno.Command(command!, {
+      args,
       ...{ stdin: "piped", stdout: "piped", stderr: "inherit" },
     }).spawn();
     this.#lines = this.#child.stdout.pipeThrough(new TextDecoderStream()).getReader();

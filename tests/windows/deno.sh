@@ -8,9 +8,10 @@ here=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
 version=2.9.6
 home=${COVERFS_WINE:-${XDG_CACHE_HOME:-$HOME/.cache}/coverfs-wine}
 program=$home/deno-$version
+ready=$program/ready-2 # counts up with what is set up
 wine=/usr/lib/wine/wine64
 
-if [ ! -e "$program/ready" ]; then
+if [ ! -e "$ready" ]; then
   # To standard error: what the program says stays its own.
   setup_packages $wine:wine64 wine:wine x86_64-w64-mingw32-gcc:gcc-mingw-w64-x86-64 npm:npm >&2
   mkdir -p "$program"
@@ -21,11 +22,15 @@ if [ ! -e "$program/ready" ]; then
     "$here/wine_shim.c" -ladvapi32
 fi
 
-# No screen, no offers to install .NET or a browser, no chatter.
-export WINEPREFIX=$home/prefix WINEDEBUG=-all WINEDLLOVERRIDES="mscoree,mshtml=" DISPLAY= NO_COLOR=1 DENO_NO_UPDATE_CHECK=1
-if [ ! -e "$program/ready" ]; then
+# No screen, no offers to install .NET or a browser, no chatter. Without Node, each process would copy deno.exe (97 MB) into
+# its cache, to stand in for it, and on Wine leave the copy there.
+export WINEPREFIX=$home/prefix WINEDEBUG=-all WINEDLLOVERRIDES="mscoree,mshtml=" DISPLAY= NO_COLOR=1 \
+  DENO_NO_UPDATE_CHECK=1 DENO_DISABLE_NODE_SHIM=1
+if [ ! -e "$ready" ]; then
   $wine wineboot --init >&2
   $wine reg add 'HKCU\Software\Wine' /v Version /d win10 /f >/dev/null
-  touch "$program/ready"
+  $wine reg add 'HKCU\Software\Wine\Drivers' /v Graphics /d null /f >/dev/null # windows without a screen
+  /usr/lib/wine/wineserver64 -w # whatever runs has not read that
+  touch "$ready"
 fi
 exec $wine "$program/deno.exe" "$@"

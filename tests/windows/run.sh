@@ -12,11 +12,11 @@ double=${COVERFS_WINE:-${XDG_CACHE_HOME:-$HOME/.cache}/coverfs-wine}/dokan_doubl
 x86_64-w64-mingw32-gcc -shared -static -O2 -Wall -Wextra -Werror -o "$double" tests/windows/dokan_double.c || exit 1
 export COVERFS_DOKAN_DOUBLE=Z:${double//\//\\}
 
-# Left out: what only mounts or only Linux can show (ffi, mounted, posix, programs, torture), and the long searches of
-# crashes in RAM, where nothing is of the system.
+# Left out: what only mounts or only Linux can show (the rest of ffi, mounted, posix, programs, torture), and the long
+# searches of crashes in RAM, where nothing is of the system.
 if [ $# = 0 ]; then
-  set -- tests/imports_test.ts tests/crypto tests/layout tests/store tests/net tests/fuzz tests/cli \
-    tests/ffi/dokan_test.ts
+  set -- tests/imports_test.ts tests/threat_model_test.ts tests/crypto tests/layout tests/store tests/net tests/fuzz \
+    tests/cli tests/hostile tests/load tests/ffi/dokan_*test.ts tests/ffi/session_end_test.ts
   for file in tests/fs/*_test.ts; do
     case $file in */crash_test.ts | */sweep_test.ts) ;; *) set -- "$@" "$file" ;; esac
   done
