@@ -1,4 +1,5 @@
 /** Mounts through Dokan, on Windows. */
+import { lstatSync, readdirSync } from "node:fs";
 import { CoverError } from "../crypto/errors.ts";
 import type { Filesystem } from "../fs/filesystem.ts";
 import { DokanOperations } from "./dokan_operations.ts";
@@ -17,12 +18,15 @@ import type { FromDokanWorker, ToDokanWorker } from "./dokan_worker.ts";
 import type { Mounted, MountEnd, MountOptions } from "./mount.ts";
 import { STATUS, statusOf } from "./ntstatus.ts";
 import { wide } from "./wide_strings.ts";
+import { WindowsSecurity } from "./windows_security.ts";
 
 /** How long the driver waits for an answer, in seconds; then it takes the mount away. */
 const TIMEOUT = 60;
 /** How often in that time whoever still waits is given more. */
 const EXTENSIONS = 4;
 const INFINITE = 0xffff_ffff, UNIT = 4096, SECTOR = 512;
+/** Characters of a path that the library has room for (MAX_PATH, with the zero). */
+const MAX_PATH = 260;
 
 /** Reading and writing wait for the network most: each has a thread of its own, and all else a third one. */
 const THREADS: readonly ReadonlySet<DokanOperation>[] = [
@@ -41,12 +45,42 @@ const CREATE_ERRORS: Readonly<Record<number, string>> = {
   [-7]: "the versions of library and driver differ",
 };
 
+const cannot = (mountpoint: string, why: string, hint: string) =>
+  new CoverError("cannot-mount", `Cannot mount "${mountpoint}": ${why}`, { hint });
+
+/** @throws {CoverError} cannot-mount, usage: what the library would only answer with a number to, or crash by */
+function checkMountpoint(mountpoint: string, { networkName }: MountOptions): void {
+  if (/^.:[\\/]?$/.test(mountpoint)) return;
+  if (networkName !== undefined) {
+    throw new CoverError("usage", `Cannot mount "${mountpoint}" as a network drive: it is a folder`, {
+      hint: "a network drive has a letter, such as X:",
+    });
+  }
+  if (mountpoint.length >= MAX_PATH) {
+    throw cannot(mountpoint, "its path is too long", "at most 259 characters");
+  }
+  let entries: string[];
+  try {
+    entries = readdirSync(mountpoint);
+  } catch {
+    // What is left of a mount that was killed leads nowhere, and is taken again.
+    if (lstatSync(mountpoint, { throwIfNoEntry: false })?.isSymbolicLink()) return;
+    throw cannot(
+      mountpoint,
+      "there is no such folder",
+      "a free drive letter such as X:, or an empty folder on NTFS",
+    );
+  }
+  if (entries.length > 0) throw cannot(mountpoint, "the folder is not empty", "choose an empty one");
+}
+
 /** Mounts at a drive letter (`X:`) or an empty folder on NTFS; as {@linkcode mount} says. */
 export async function mountDokan(
   filesystem: Filesystem,
   mountpoint: string,
   options: MountOptions = {},
 ): Promise<Mounted> {
+  checkMountpoint(mountpoint, options);
   const library = openDokan(options.library),
     mount = new DokanMount(library, { filesystem, mountpoint, options });
   try {
@@ -86,6 +120,7 @@ class DokanMount implements Mounted {
   readonly #table = new BigUint64Array(OPERATIONS_BYTES / 8);
   readonly #dokanOptions = new Uint8Array(OPTIONS.bytes);
   readonly #point: Uint16Array<ArrayBuffer>;
+  readonly #networkName: Uint16Array<ArrayBuffer>;
   /** In ms. */
   readonly #timeout: number;
   #timer: ReturnType<typeof setInterval> | undefined;
@@ -106,23 +141,36 @@ class DokanMount implements Mounted {
     this.#options = of.options;
     this.#timeout = (of.options.answerTimeout ?? TIMEOUT) * 1000;
     this.#point = wide(of.mountpoint);
+    // The library has it with one backslash at the start.
+    this.#networkName = wide(of.options.networkName?.slice(1) ?? "");
+    // As elsewhere a mount is its user's alone unless it is said to be everybody's.
+    const security = of.options.allowOther ? undefined : new WindowsSecurity();
     this.done = this.#ended.promise;
     this.#operations = new DokanOperations(of.filesystem, {
-      label: labelOf(of.options.fsname ?? "coverfs"),
+      label: labelOf(of.options.label ?? lastPart(of.options.fsname ?? "coverfs")),
+      security: security && ((parts, options) => security.of(parts, options)),
       fill: (fill, data, info) => this.#fillFunction(fill)(data, info) === 0,
       matches: (pattern, name) => library.symbols.DokanIsNameInExpression(wide(pattern), wide(name), 1) !== 0,
       onMounted: () => this.#mounted.resolve(),
     });
     const view = new DataView(this.#dokanOptions.buffer),
       readOnly = of.options.readOnly || of.filesystem.readOnly;
-    const pointer = Deno.UnsafePointer.value(Deno.UnsafePointer.of(this.#point));
+    const addressOf = (memory: Uint16Array<ArrayBuffer>) =>
+      BigInt(Deno.UnsafePointer.value(Deno.UnsafePointer.of(memory)));
+    const network = of.options.networkName !== undefined;
     view.setUint16(OPTIONS.version, DOKAN_VERSION, true);
     view.setUint32(
       OPTIONS.options,
-      (readOnly ? OPTION.writeProtect : 0) | (of.options.allowOther ? 0 : OPTION.currentSession),
+      (readOnly ? OPTION.writeProtect : 0) | (of.options.allowOther ? 0 : OPTION.currentSession) |
+        (network ? OPTION.network | OPTION.unmountNetwork : 0),
       true,
     );
-    view.setBigUint64(OPTIONS.mountPoint, BigInt(pointer), true);
+    view.setBigUint64(OPTIONS.mountPoint, addressOf(this.#point), true);
+    if (network) view.setBigUint64(OPTIONS.uncName, addressOf(this.#networkName), true);
+    if (security !== undefined) {
+      view.setUint32(OPTIONS.securityLength, security.volume.length, true);
+      this.#dokanOptions.set(security.volume, OPTIONS.security);
+    }
     view.setUint32(OPTIONS.timeout, this.#timeout, true);
     view.setUint32(OPTIONS.allocationUnitSize, UNIT, true);
     view.setUint32(OPTIONS.sectorSize, SECTOR, true);
@@ -140,13 +188,10 @@ class DokanMount implements Mounted {
     const code = await symbols.DokanCreateFileSystem(this.#dokanOptions, table, handle);
     if (code !== 0) {
       await symbols.DokanShutdown();
-      throw new CoverError(
-        "cannot-mount",
-        `Cannot mount "${this.mountpoint}": ${CREATE_ERRORS[code] ?? `error ${code}`}`,
-        {
-          hint:
-            "a free drive letter such as X:, or an empty folder on NTFS; see that Dokan's driver runs (dokanctl /l)",
-        },
+      throw cannot(
+        this.mountpoint,
+        CREATE_ERRORS[code] ?? `error ${code}`,
+        "a free drive letter such as X:, or an empty folder on NTFS; see that Dokan's driver runs (dokanctl /l)",
       );
     }
     this.#handle = handle[0]!;
@@ -206,7 +251,7 @@ class DokanMount implements Mounted {
 
   /** Who waits for a slow store is not given up by the driver. */
   #extend(): void {
-    for (const info of this.#waiting) void this.#library.symbols.DokanResetTimeout(this.#timeout, info);
+    for (const info of this.#waiting) this.#library.symbols.DokanResetTimeout(this.#timeout, info);
   }
 
   #fillFunction(address: bigint) {
@@ -282,8 +327,9 @@ class DokanMount implements Mounted {
   }
 }
 
+const lastPart = (name: string) => name.split(/[\\/]/).findLast((part) => part !== "") ?? "coverfs";
+
 /** A label: at most 32 characters that Windows allows. */
 function labelOf(name: string): string {
-  const last = name.split(/[\\/]/).findLast((part) => part !== "") ?? "coverfs";
-  return last.replace(/["*+,./:;<=>?[\\\]|]/g, "_").slice(0, 32);
+  return name.replace(/["*+,./:;<=>?[\\\]|]/g, "_").slice(0, 32);
 }

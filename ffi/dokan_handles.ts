@@ -1,5 +1,7 @@
 /** Who has which file open on a mount of Dokan, and with what he shares it. */
+import { foldName } from "../fs/folded_names.ts";
 import type { Ino } from "../fs/types.ts";
+import { shownName } from "./dokan_names.ts";
 import { StatusRefusal } from "./ntstatus.ts";
 
 // winnt.h
@@ -20,16 +22,30 @@ export function sharedAccess(access: number): number {
 /** Whether access asks for writing. */
 export const writes = (access: number) => (sharedAccess(access) & WRITE) !== 0;
 
+/** Where a name is, and what it has in common with those that the driver takes for the same. */
+export interface Entry {
+  readonly directory: Ino;
+  readonly name: Uint8Array;
+  readonly folded: string;
+}
+
+/** A name of a directory as an {@linkcode Entry}. */
+export const entryOf = (directory: Ino, name: Uint8Array): Entry => ({
+  directory,
+  name,
+  folded: foldName(shownName(name)),
+});
+
 /** A file that is open. */
 export interface Handle {
   readonly ino: Ino;
-  /** Where its name is; undefined for the root. */
-  entry: { readonly directory: Ino; readonly name: Uint8Array } | undefined;
+  /** Undefined for the root. */
+  entry: Entry | undefined;
   /** What it asks for and lets others do, as FILE_SHARE_*. */
   readonly access: number;
   readonly share: number;
-  /** It goes when this handle is cleaned up. */
-  deleteOnClose: boolean;
+  /** It is to go: nobody else opens it. When it does so is the driver's to tell. */
+  pending: boolean;
   /** It counts for others no longer: the last user handle is closed, though the cache may still write. */
   cleaned: boolean;
 }
@@ -56,12 +72,21 @@ export class Handles {
   /** @throws {StatusRefusal} DELETE_PENDING, SHARING_VIOLATION: what others do, or do not share */
   check(ino: Ino, wanted: number, share: number): void {
     for (const other of this.of(ino)) {
-      if (other.deleteOnClose) throw new StatusRefusal("DELETE_PENDING");
+      if (other.pending) throw new StatusRefusal("DELETE_PENDING");
       if ((wanted & ~other.share) !== 0 || (other.access & ~share) !== 0) {
         // Who only asks for attributes is in nobody's way, and nobody in his.
         if (wanted !== 0 && other.access !== 0) throw new StatusRefusal("SHARING_VIOLATION");
       }
     }
+  }
+
+  /** The open files, other than this one, by names that differ from its name in case only. */
+  twins(ino: Ino, { directory, folded }: Entry): Entry[] {
+    const found: Entry[] = [];
+    for (const { ino: other, entry } of this.#handles.values()) {
+      if (other !== ino && entry?.directory === directory && entry.folded === folded) found.push(entry);
+    }
+    return found;
   }
 
   /** @returns its number */

@@ -5,7 +5,7 @@
  * directory for longest. So every name can be reached, as long as no two names of a directory are asked for by the same
  * other spelling.
  */
-import { fromUtf8 } from "../crypto/bytes.ts";
+import { concat, fromUtf8, utf8 } from "../crypto/bytes.ts";
 import type { Filesystem } from "../fs/filesystem.ts";
 import { foldName } from "../fs/folded_names.ts";
 import { type Ino, ROOT, S_IFDIR, S_IFLNK, S_IFMT } from "../fs/types.ts";
@@ -17,28 +17,47 @@ const LINKS_MAX = 40;
 const REMEMBERED = 64;
 
 // Characters that Windows has no names with appear as those 0xf000 further on, in the private use area, as with Cygwin and
-// the Linux subsystem of Windows.
+// the Linux subsystem of Windows; so do, as with Cygwin, bytes that are no UTF-8.
 const PRIVATE = 0xf000;
 // deno-lint-ignore no-control-regex
 const FORBIDDEN = /[\x01-\x1f"*:<>?\\|]|[. ]$/g;
 const MAPPED = /[\uf001-\uf01f\uf022\uf02a\uf03a\uf03c\uf03e\uf03f\uf05c\uf07c]|[\uf02e\uf020]$/g;
+const BYTES = /[\uf080-\uf0ff]/;
 
-/** A name of a container as Windows sees it; undefined if it is not UTF-8, and so cannot be shown. */
-export function shownName(name: Uint8Array): string | undefined {
+/** A name of a container as Windows sees it. */
+export function shownName(name: Uint8Array): string {
+  return textOf(name).replace(FORBIDDEN, (one) => String.fromCharCode(one.charCodeAt(0) + PRIVATE));
+}
+
+function textOf(name: Uint8Array): string {
   try {
-    return fromUtf8(name).replace(FORBIDDEN, (one) => String.fromCharCode(one.charCodeAt(0) + PRIVATE));
+    return fromUtf8(name);
   } catch {
-    return undefined;
+    let text = "";
+    for (let at = 0; at < name.length;) {
+      const lead = name[at]!, length = lead < 0xc0 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+      try {
+        text += fromUtf8(name.subarray(at, at + length));
+        at += length;
+      } catch {
+        text += String.fromCharCode(PRIVATE + lead);
+        at++;
+      }
+    }
+    return text;
   }
 }
 
-/** A name of Windows as a container has it. @throws {StatusRefusal} OBJECT_NAME_INVALID */
+/** A name of Windows as a container has it: what is shown so. @throws {StatusRefusal} OBJECT_NAME_INVALID */
 export function storedName(shown: string): Uint8Array {
   // A colon: a stream of a file, of which there is only one.
   if (shown.includes(":") || !shown.isWellFormed()) throw new StatusRefusal("OBJECT_NAME_INVALID");
-  return new TextEncoder().encode(
-    shown.replace(MAPPED, (one) => String.fromCharCode(one.charCodeAt(0) - PRIVATE)),
+  const text = shown.replace(MAPPED, (one) => String.fromCharCode(one.charCodeAt(0) - PRIVATE));
+  if (!BYTES.test(text)) return utf8(text);
+  const bytes = concat(
+    ...Array.from(text, (one) => BYTES.test(one) ? Uint8Array.of(one.charCodeAt(0) - PRIVATE) : utf8(one)),
   );
+  return shownName(bytes) === shown ? bytes : utf8(text); // together they are UTF-8: then they stand for themselves
 }
 
 /** A place for an entry, and what is there. */
@@ -105,9 +124,7 @@ export class DokanNames {
   #entry(directory: Ino, name: Uint8Array): NamePlace {
     const exact = this.#filesystem.lookup(directory, name);
     if (exact !== undefined) return { directory, name, ino: exact };
-    const folded = foldOf(name);
-    const other = folded === undefined ? undefined : this.#other(directory, folded);
-    return other ?? { directory, name, ino: undefined };
+    return this.#other(directory, foldName(shownName(name))) ?? { directory, name, ino: undefined };
   }
 
   /** The oldest name of a directory that folds so. */
@@ -127,19 +144,14 @@ export class DokanNames {
     if (known !== undefined && known.newest === newest && !again) return known.names;
     const names = new Map<string, Uint8Array>();
     for (const { name } of this.#filesystem.list(directory)) {
-      const folded = foldOf(name);
-      if (folded !== undefined && !names.has(folded)) names.set(folded, name.slice());
+      const folded = foldName(shownName(name));
+      if (!names.has(folded)) names.set(folded, name.slice());
     }
     this.#folded.delete(directory);
     if (this.#folded.size >= REMEMBERED) this.#folded.delete(this.#folded.keys().next().value!);
     this.#folded.set(directory, { newest, names });
     return names;
   }
-}
-
-function foldOf(name: Uint8Array): string | undefined {
-  const shown = shownName(name);
-  return shown === undefined ? undefined : foldName(shown);
 }
 
 /** The components of a link's target. */

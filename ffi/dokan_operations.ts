@@ -2,15 +2,24 @@
  * The operations of Dokan over a filesystem (dokan.h, DOKAN_OPERATIONS). They run on the thread that owns it, and write
  * into the memory of whoever asks, who waits meanwhile.
  */
-import type { Attributes, Filesystem } from "../fs/filesystem.ts";
+import type { Filesystem } from "../fs/filesystem.ts";
 import { RENAME_NOREPLACE } from "../fs/filesystem.ts";
-import { type Ino, ROOT, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, type Time } from "../fs/types.ts";
-import { type Handle, Handles, sharedAccess, writes } from "./dokan_handles.ts";
+import { type Ino, ROOT, S_IFDIR, S_IFMT, S_IFREG } from "../fs/types.ts";
+import {
+  attributesOf,
+  givenFileTime,
+  givenTime,
+  isWritable,
+  keep,
+  OWNER_WRITE,
+  writeBasics,
+} from "./dokan_attributes.ts";
+import { entryOf, type Handle, Handles, sharedAccess, writes } from "./dokan_handles.ts";
 import { DokanNames, type NamePlace, shownName, storedName } from "./dokan_names.ts";
-import { ATTRIBUTE, BY_HANDLE, FILE_INFO, FIND_DATA, setFileTime, timeOfFileTime } from "./dokan_structs.ts";
+import { ATTRIBUTE, BY_HANDLE, FILE_INFO, FIND_DATA } from "./dokan_structs.ts";
 import type { DokanOperation } from "./dokan_symbols.ts";
 import { nativeBytes, nativeView, nativeWideString } from "./native_memory.ts";
-import { type StatusName, StatusRefusal } from "./ntstatus.ts";
+import { type StatusName, statusOf, StatusRefusal } from "./ntstatus.ts";
 
 /** CreateDisposition (ntifs.h). */
 const SUPERSEDE = 0, CREATE = 2, OPEN_IF = 3, OVERWRITE = 4, OVERWRITE_IF = 5;
@@ -22,12 +31,8 @@ const DIRECTORY_FILE = 0x1,
 /** FILE_CASE_PRESERVED_NAMES | FILE_UNICODE_ON_DISK, and FILE_READ_ONLY_VOLUME. */
 const VOLUME_FLAGS = 0x2 | 0x4, VOLUME_READ_ONLY = 0x8_0000;
 const BLOCK = 4096, NAME_MAX = 255;
-const OWNER_WRITE = 0o200;
-/** Nobody has moved this time (FILETIME -1: whoever has the file open keeps it). */
-const KEEP = 0xffff_ffff_ffff_ffffn;
-
-/** Whether the owner may write: the one permission bit that Windows has. */
-const isWritable = (mode: number) => (mode & OWNER_WRITE) !== 0;
+/** DELETE among the rights that are asked for (winnt.h). */
+const DELETE = 0x1_0000;
 
 /** What the operations need besides the filesystem. */
 export interface DokanOperationsOptions {
@@ -37,6 +42,8 @@ export interface DokanOperationsOptions {
   /** Whether a name fits a pattern (DokanIsNameInExpression). */
   readonly matches: (pattern: string, name: string) => boolean;
   readonly onMounted: () => void;
+  /** The security descriptor of a file or directory, in parts; undefined: the library's own, which lets in all. */
+  readonly security?: ((parts: number, options: { directory: boolean }) => Uint8Array) | undefined;
 }
 
 type Arguments = readonly bigint[];
@@ -74,9 +81,17 @@ export class DokanOperations {
     return await this[operation](args);
   }
 
-  ZwCreateFile(args: Arguments): StatusName | undefined | Promise<StatusName | undefined> {
+  async ZwCreateFile(args: Arguments): Promise<StatusName | undefined> {
     const admitted = this.#filesystem.admit();
-    return admitted === undefined ? this.#create(args) : admitted.then(() => this.#create(args));
+    if (admitted !== undefined) await admitted;
+    try {
+      return await this.#create(args);
+    } catch (error) {
+      // Where a file must not be deleted, the library opens the directory in its stead, as one may delete what is in it
+      // (dokan/create.c): what is then written to or renamed would be the directory.
+      const refused = statusOf(error) === "ACCESS_DENIED" && (Number(args[2]) & DELETE) !== 0;
+      throw refused ? new StatusRefusal("CANNOT_DELETE") : error;
+    }
   }
 
   async #create(args: Arguments): Promise<StatusName | undefined> {
@@ -86,6 +101,14 @@ export class DokanOperations {
       path = nativeWideString(BigInt(name!));
     const place = this.#names.place(path, { follow: !has(OPEN_REPARSE_POINT) });
     const found = place === undefined ? ROOT : place.ino;
+    const entry = place && entryOf(place.directory, place.name);
+    if (found !== undefined && entry !== undefined) {
+      // To the driver they are one file, with one size and one set of mapped pages.
+      const twins = this.#handles.twins(found, entry);
+      if (twins.some(({ directory, name }) => this.#filesystem.lookup(directory, name) !== undefined)) {
+        throw new StatusRefusal("SHARING_VIOLATION");
+      }
+    }
     const wanted = sharedAccess(access! >>> 0) | (has(DELETE_ON_CLOSE) ? 4 : 0);
     const ino = found === undefined
       ? this.#make(place!, {
@@ -99,15 +122,16 @@ export class DokanOperations {
         disposition: disposition!,
         flags: flags!,
         access: access! >>> 0,
+        attributes: attributes!,
       });
-    const dots = place !== undefined && /^\.\.?$/.test(shownName(place.name) ?? "");
+    const dots = place !== undefined && /^\.\.?$/.test(shownName(place.name));
     this.#filesystem.hold(ino);
     const context = this.#handles.add({
       ino,
-      entry: place === undefined || dots ? undefined : { directory: place.directory, name: place.name },
+      entry: dots ? undefined : entry,
       access: wanted,
       share: share!,
-      deleteOnClose: has(DELETE_ON_CLOSE),
+      pending: has(DELETE_ON_CLOSE),
       cleaned: false,
     });
     const view = nativeView(info, FILE_INFO.bytes);
@@ -124,8 +148,9 @@ export class DokanOperations {
     disposition: number;
     flags: number;
     access: number;
+    attributes: number;
   }): Promise<Ino> {
-    const { disposition, flags } = how, { mode } = this.#filesystem.attributes(ino);
+    const { disposition, flags } = how, before = this.#filesystem.attributes(ino), { mode } = before;
     const directory = (mode & S_IFMT) === S_IFDIR;
     if (disposition === CREATE) throw new StatusRefusal("OBJECT_NAME_COLLISION");
     if (directory && (flags & NON_DIRECTORY_FILE) !== 0) throw new StatusRefusal("FILE_IS_A_DIRECTORY");
@@ -138,8 +163,16 @@ export class DokanOperations {
       if (empties || writes(how.access)) throw new StatusRefusal("ACCESS_DENIED");
       if ((flags & DELETE_ON_CLOSE) !== 0) throw new StatusRefusal("CANNOT_DELETE");
     }
+    if (empties) {
+      // Who overwrites a hidden file or one of the system has to say that it stays such a one (CreateFileW).
+      const special = attributesOf(this.#filesystem, before) & (ATTRIBUTE.hidden | ATTRIBUTE.system);
+      if ((special & ~how.attributes) !== 0) throw new StatusRefusal("ACCESS_DENIED");
+    }
     this.#handles.check(ino, how.wanted | (empties ? 2 : 0), how.share);
-    if (empties) await this.#setSize(ino, 0);
+    if (empties) {
+      await this.#setSize(ino, 0);
+      this.#setAttributes(ino, how.attributes);
+    }
     return ino;
   }
 
@@ -152,16 +185,25 @@ export class DokanOperations {
     const { uid, gid } = this.#filesystem.attributes(place.directory);
     const readOnly = (how.attributes & ATTRIBUTE.readOnly) !== 0;
     const mode = how.directory ? S_IFDIR | 0o755 : S_IFREG | (readOnly ? 0o444 : 0o644);
-    return this.#filesystem.create(place.directory, place.name, { mode, uid, gid });
+    const ino = this.#filesystem.create(place.directory, place.name, { mode, uid, gid });
+    keep(this.#filesystem, ino, { attributes: how.attributes });
+    return ino;
   }
 
-  /** Here a name goes: who has it open goes on until he closes it. */
+  #setAttributes(ino: Ino, attributes: number): void {
+    const { mode } = this.#filesystem.attributes(ino), readOnly = (attributes & ATTRIBUTE.readOnly) !== 0;
+    keep(this.#filesystem, ino, { attributes });
+    // On a directory read-only means nothing to Windows, and would keep others from making files there.
+    if ((mode & S_IFMT) === S_IFDIR || readOnly === !isWritable(mode)) return;
+    this.#filesystem.setAttributes(ino, { mode: readOnly ? mode & ~0o222 : mode | OWNER_WRITE });
+  }
+
+  /** Here a name goes, if the driver says so: with the last of those who have it open. */
   async Cleanup([, info]: Arguments): Promise<void> {
     const handle = this.#handles.get(contextOf(info!));
     if (handle === undefined || handle.cleaned) return;
     handle.cleaned = true;
-    const pending = nativeView(info!, FILE_INFO.bytes).getUint8(FILE_INFO.deletePending) !== 0;
-    if (!pending && !handle.deleteOnClose || handle.entry === undefined) return;
+    if (!pendingOf(info!) || handle.entry === undefined) return;
     await this.#filesystem.admit();
     const { directory, name } = handle.entry;
     if (this.#filesystem.lookup(directory, name) !== handle.ino) return; // moved or removed by another
@@ -212,16 +254,10 @@ export class DokanOperations {
 
   GetFileInformation([, buffer, info]: Arguments): void {
     const attributes = this.#filesystem.attributes(this.#handle(info!).ino);
-    const view = nativeView(buffer!, BY_HANDLE.bytes);
+    const view = nativeView(buffer!, BY_HANDLE.bytes), { mode, nlink, ino } = attributes;
     new Uint8Array(view.buffer).fill(0);
-    const { btime, atime, mtime, nlink, ino } = attributes, size = sizeOf(attributes);
-    view.setUint32(BY_HANDLE.attributes, attributesOf(attributes), true);
-    setFileTime(view, BY_HANDLE.creationTime, btime);
-    setFileTime(view, BY_HANDLE.lastAccessTime, atime);
-    setFileTime(view, BY_HANDLE.lastWriteTime, mtime);
-    view.setUint32(BY_HANDLE.sizeHigh, Math.floor(size / 2 ** 32), true);
-    view.setUint32(BY_HANDLE.sizeLow, size % 2 ** 32, true);
-    view.setUint32(BY_HANDLE.links, (attributes.mode & S_IFMT) === S_IFDIR ? 1 : nlink, true);
+    writeBasics(view, BY_HANDLE, { filesystem: this.#filesystem, attributes });
+    view.setUint32(BY_HANDLE.links, (mode & S_IFMT) === S_IFDIR ? 1 : nlink, true);
     view.setUint32(BY_HANDLE.indexHigh, Math.floor(ino / 2 ** 32), true);
     view.setUint32(BY_HANDLE.indexLow, ino % 2 ** 32, true);
   }
@@ -245,7 +281,15 @@ export class DokanOperations {
     if (!this.#names.isDirectory(ino)) throw new StatusRefusal("NOT_A_DIRECTORY");
     const tell = (name: string, of: Ino) => {
       if (!matches(name)) return true;
-      writeFindData(data, name, this.#filesystem.attributes(of));
+      const view = new DataView(data.buffer);
+      data.fill(0);
+      writeBasics(view, FIND_DATA, {
+        filesystem: this.#filesystem,
+        attributes: this.#filesystem.attributes(of),
+      });
+      for (let i = 0; i < name.length; i++) {
+        view.setUint16(FIND_DATA.name + i * 2, name.charCodeAt(i), true);
+      }
       return this.#options.fill(fill, data, info);
     };
     // The root has no entry of its own, nor of what is above it.
@@ -253,10 +297,7 @@ export class DokanOperations {
       ? []
       : [[".", ino], ["..", this.#filesystem.parent(ino)]];
     for (const [name, of] of above) if (!tell(name, of)) return;
-    for (const { name, ino: of } of [...this.#filesystem.list(ino)]) {
-      const shown = shownName(name);
-      if (shown !== undefined && !tell(shown, of)) return;
-    }
+    for (const { name, ino: of } of [...this.#filesystem.list(ino)]) if (!tell(shownName(name), of)) return;
   }
 
   async SetFileAttributes([, attributes, info]: Arguments): Promise<void> {
@@ -264,17 +305,16 @@ export class DokanOperations {
     if (wanted === 0) return; // they stay
     this.#refuseReadOnly();
     await this.#filesystem.admit();
-    const { mode } = this.#filesystem.attributes(ino), readOnly = (wanted & ATTRIBUTE.readOnly) !== 0;
-    // On a directory it means nothing to Windows, and would keep others from making files there.
-    if ((mode & S_IFMT) === S_IFDIR || readOnly === !isWritable(mode)) return;
-    this.#filesystem.setAttributes(ino, { mode: readOnly ? mode & ~0o222 : mode | OWNER_WRITE });
+    this.#setAttributes(ino, wanted);
   }
 
-  async SetFileTime([, , access, write, info]: Arguments): Promise<void> {
+  async SetFileTime([, creation, access, write, info]: Arguments): Promise<void> {
     const { ino } = this.#handle(info!);
+    const created = givenFileTime(creation!), atime = givenTime(access!), mtime = givenTime(write!);
+    if (created === undefined && atime === undefined && mtime === undefined) return;
     this.#refuseReadOnly();
     await this.#filesystem.admit();
-    const atime = givenTime(access!), mtime = givenTime(write!);
+    if (created !== undefined) keep(this.#filesystem, ino, { created });
     if (atime === undefined && mtime === undefined) return;
     this.#filesystem.setAttributes(ino, { ...(atime && { atime }), ...(mtime && { mtime }) });
   }
@@ -302,7 +342,7 @@ export class DokanOperations {
       this.#refuseReadOnly();
       if ((mode & S_IFMT) === S_IFREG && !isWritable(mode)) return "CANNOT_DELETE";
     }
-    handle.deleteOnClose = pending;
+    handle.pending = pending;
   }
 
   async MoveFile([, newName, replace, info]: Arguments): Promise<StatusName | void> {
@@ -331,7 +371,7 @@ export class DokanOperations {
     );
     for (const one of this.#handles.of(handle.ino)) {
       if (one.entry?.directory !== directory || !equalBytes(one.entry.name, name)) continue;
-      one.entry = { directory: wanted.directory, name: wanted.name };
+      one.entry = entryOf(wanted.directory, wanted.name);
     }
     this.#names.clear(); // a name may have gone without a new one coming
   }
@@ -380,6 +420,24 @@ export class DokanOperations {
     text(kind!, kindSize!, "CoverFS");
   }
 
+  /** Who may do what with a file: whoever has mounted, all of it; whatever was set, as nothing of it is kept. */
+  GetFileSecurity([, parts, into, room, needed, info]: Arguments): StatusName | void {
+    const { security } = this.#options;
+    if (security === undefined) return "NOT_IMPLEMENTED"; // then the library answers
+    const directory = this.#names.isDirectory(this.#handle(info!).ino);
+    const descriptor = security(nativeView(parts!, 4).getUint32(0, true), { directory });
+    nativeView(needed!, 4).setUint32(0, descriptor.length, true);
+    if (descriptor.length > Number(room!)) return "BUFFER_OVERFLOW";
+    nativeBytes(into!, descriptor.length).set(descriptor);
+  }
+
+  /** Taken, and not kept: programs that replace a file give the new one what the old one had. */
+  SetFileSecurity([, , , , info]: Arguments): StatusName | void {
+    if (this.#options.security === undefined) return "NOT_IMPLEMENTED"; // a restriction would be none
+    this.#handle(info!);
+    this.#refuseReadOnly();
+  }
+
   Mounted(): void {
     this.#options.onMounted();
   }
@@ -411,7 +469,6 @@ export class DokanOperations {
 
 const contextOf = (info: bigint) => nativeView(info, FILE_INFO.bytes).getBigUint64(FILE_INFO.context, true);
 const pendingOf = (info: bigint) => nativeView(info, FILE_INFO.bytes).getUint8(FILE_INFO.deletePending) !== 0;
-const sizeOf = ({ mode, size }: Attributes) => (mode & S_IFMT) === S_IFREG ? size : 0;
 
 /** The last component of a path of Windows, as a container has it. */
 function storedLast(path: string): Uint8Array {
@@ -420,32 +477,6 @@ function storedLast(path: string): Uint8Array {
 
 function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && a.every((byte, i) => byte === b[i]);
-}
-
-/** A time that is to be set; undefined: it stays. */
-function givenTime(address: bigint): Time | undefined {
-  if (address === 0n) return undefined;
-  const view = nativeView(address, 8);
-  const value = BigInt(view.getUint32(0, true)) | BigInt(view.getUint32(4, true)) << 32n;
-  return value === 0n || value === KEEP ? undefined : timeOfFileTime(value);
-}
-
-/** FILE_ATTRIBUTE_* of a file. A link appears as what it is to Windows: a file without content. */
-function attributesOf({ mode }: Attributes): number {
-  if ((mode & S_IFMT) === S_IFDIR) return ATTRIBUTE.directory;
-  return (mode & S_IFMT) !== S_IFLNK && !isWritable(mode) ? ATTRIBUTE.readOnly : ATTRIBUTE.normal;
-}
-
-function writeFindData(data: Uint8Array<ArrayBuffer>, name: string, attributes: Attributes): void {
-  const view = new DataView(data.buffer), size = sizeOf(attributes);
-  data.fill(0);
-  view.setUint32(FIND_DATA.attributes, attributesOf(attributes), true);
-  setFileTime(view, FIND_DATA.creationTime, attributes.btime);
-  setFileTime(view, FIND_DATA.lastAccessTime, attributes.atime);
-  setFileTime(view, FIND_DATA.lastWriteTime, attributes.mtime);
-  view.setUint32(FIND_DATA.sizeHigh, Math.floor(size / 2 ** 32), true);
-  view.setUint32(FIND_DATA.sizeLow, size % 2 ** 32, true);
-  for (let i = 0; i < name.length; i++) view.setUint16(FIND_DATA.name + i * 2, name.charCodeAt(i), true);
 }
 
 /** A number for a volume by its label (FNV-1a). */

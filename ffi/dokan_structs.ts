@@ -12,10 +12,12 @@ export const OPTIONS = {
   timeout: 32, // ULONG, ms
   allocationUnitSize: 36, // ULONG
   sectorSize: 40, // ULONG
+  securityLength: 44, // ULONG
+  security: 48, // CHAR[16384]
 } as const;
 
 /** Bits of DOKAN_OPTIONS.Options. */
-export const OPTION = { writeProtect: 8, network: 16, mountManager: 64, currentSession: 128 } as const;
+export const OPTION = { writeProtect: 8, network: 16, currentSession: 128, unmountNetwork: 1024 } as const;
 
 /** DOKAN_FILE_INFO. */
 export const FILE_INFO = {
@@ -61,7 +63,7 @@ export const ATTRIBUTE = {
   system: 4,
   directory: 0x10,
   archive: 0x20,
-  normal: 0x80,
+  notContentIndexed: 0x2000,
 } as const;
 
 /** From 1601 to 1970, in units of 100 ns. */
@@ -77,11 +79,4 @@ export function fileTimeOf({ seconds, nanoseconds }: Time): bigint {
 export function timeOfFileTime(fileTime: bigint): Time {
   const since = fileTime - EPOCH, rest = (since % 10_000_000n + 10_000_000n) % 10_000_000n;
   return { seconds: Number((since - rest) / 10_000_000n), nanoseconds: Number(rest) * 100 };
-}
-
-/** Writes what is not aligned to 8 bytes, as structures of Windows have it. */
-export function setFileTime(view: DataView, offset: number, time: Time): void {
-  const value = fileTimeOf(time);
-  view.setUint32(offset, Number(value & 0xffff_ffffn), true);
-  view.setUint32(offset + 4, Number(value >> 32n), true);
 }

@@ -40,13 +40,13 @@ const DOKAN = {
     result: "i32", // BOOL
     nonblocking: true,
   },
+  // Not beside others: what it is told of must not be answered meanwhile.
   DokanResetTimeout: {
     parameters: [
       "u32", // ULONG Timeout, ms from now
       "usize", // PDOKAN_FILE_INFO DokanFileInfo
     ],
     result: "i32", // BOOL
-    nonblocking: true,
   },
   DokanIsNameInExpression: {
     parameters: [
@@ -215,13 +215,34 @@ export const DOKAN_OPERATIONS = {
   },
   Mounted: { at: 160, parameters: ["usize", "usize"] }, // LPCWSTR MountPoint, PDOKAN_FILE_INFO
   Unmounted: { at: 168, parameters: ["usize"] }, // PDOKAN_FILE_INFO
+  GetFileSecurity: {
+    at: 176,
+    parameters: [
+      "usize", // LPCWSTR FileName
+      "usize", // PSECURITY_INFORMATION SecurityInformation
+      "usize", // PSECURITY_DESCRIPTOR SecurityDescriptor
+      "u32", // ULONG BufferLength
+      "usize", // PULONG LengthNeeded
+      "usize", // PDOKAN_FILE_INFO DokanFileInfo
+    ],
+  },
+  SetFileSecurity: {
+    at: 184,
+    parameters: [
+      "usize", // LPCWSTR FileName
+      "usize", // PSECURITY_INFORMATION SecurityInformation
+      "usize", // PSECURITY_DESCRIPTOR SecurityDescriptor
+      "u32", // ULONG BufferLength
+      "usize", // PDOKAN_FILE_INFO DokanFileInfo
+    ],
+  },
 } as const satisfies Record<string, { at: number; parameters: readonly ("usize" | "u32" | "i32" | "i64")[] }>;
 
 /** Name of a callback. */
 export type DokanOperation = keyof typeof DOKAN_OPERATIONS;
 /** The callbacks by number. */
 export const OPERATION_NAMES = Object.keys(DOKAN_OPERATIONS) as DokanOperation[];
-/** Bytes of DOKAN_OPERATIONS. What has no callback stays 0: the driver keeps locks, and gives a default security. */
+/** Bytes of DOKAN_OPERATIONS. What has no callback stays 0: the driver keeps locks, and streams there are none. */
 export const OPERATIONS_BYTES = 200;
 
 /** NTSTATUS FillFindData(PWIN32_FIND_DATAW, PDOKAN_FILE_INFO): 0 if it took the entry, 1 if its buffer is full. */

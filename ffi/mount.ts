@@ -17,6 +17,10 @@ export interface MountOptions {
   readonly fsname?: string;
   /** What they show as the type behind `fuse.`. Default "coverfs". */
   readonly subtype?: string;
+  /** Windows: what the volume is called. Default: the last part of `fsname`. */
+  readonly label?: string | undefined;
+  /** Windows: mount as a network drive of this name, `\\SERVER\SHARE`. */
+  readonly networkName?: string | undefined;
   /** Dokan's library, where it is not the installed one. */
   readonly library?: string;
   /** How long Dokan's driver waits for an answer until it is told that one is coming, in seconds. Default 60. */

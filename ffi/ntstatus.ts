@@ -4,6 +4,7 @@ import { type ErrnoName, FsError } from "../fs/errors.ts";
 
 export const STATUS = {
   SUCCESS: 0,
+  BUFFER_OVERFLOW: 0x8000_0005,
   NOT_IMPLEMENTED: 0xc000_0002,
   INVALID_PARAMETER: 0xc000_000d,
   END_OF_FILE: 0xc000_0011,

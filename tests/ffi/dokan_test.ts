@@ -1,184 +1,30 @@
 /**
- * Mounting through a double of Dokan's library (tests/windows/dokan_double.c), in the sequences that cmd, Explorer and
- * editors cause. Runs on Windows where `COVERFS_DOKAN_DOUBLE` names it.
+ * A mount on Windows in the sequences that cmd, Explorer and editors cause, from several threads, slow, and taken away
+ * (dokan_bed.ts).
  */
 import assert from "node:assert/strict";
-import { mount, type Mounted, type MountOptions } from "../../ffi/mod.ts";
-import { BY_HANDLE, timeOfFileTime } from "../../ffi/dokan_structs.ts";
-import { STATUS, type StatusName } from "../../ffi/ntstatus.ts";
 import { wide } from "../../ffi/wide_strings.ts";
-import { RamStore } from "../../fs/store/ram.ts";
-import type { Filesystem } from "../../fs/filesystem.ts";
-import { type Ino, ROOT } from "../../fs/types.ts";
-import type { Volume } from "../../fs/volume.ts";
-import {
-  content,
-  equal,
-  FILE,
-  FOLDER,
-  inoOf,
-  makeContainer,
-  name,
-  openVolume,
-  pattern,
-  walk,
-} from "../fs/fixture.ts";
+import type { StatusName } from "../../ffi/ntstatus.ts";
+import { ROOT } from "../../fs/types.ts";
 import { until } from "../cli/run.ts";
+import { content, equal, FILE, FOLDER, inoOf, name, pattern } from "../fs/fixture.ts";
 import { delayed } from "../model/delayed_filesystem.ts";
-
-const DOUBLE = Deno.build.os === "windows" ? Deno.env.get("COVERFS_DOKAN_DOUBLE") : undefined;
-const strict = { sanitizeOps: true, sanitizeResources: true, ignore: DOUBLE === undefined };
-
-const HANDLE = "usize", NAME = "buffer";
-const SYMBOLS = {
-  DoubleCreate: {
-    parameters: [NAME, "u32", "u32", "u32", "u32", "u32", "buffer"],
-    result: "i32",
-    nonblocking: true,
-  },
-  DoubleRead: { parameters: [HANDLE, "buffer", "u32", "i64", "buffer"], result: "i32", nonblocking: true },
-  DoubleWrite: {
-    parameters: [HANDLE, "buffer", "u32", "i64", "u32", "buffer"],
-    result: "i32",
-    nonblocking: true,
-  },
-  DoubleFlush: { parameters: [HANDLE], result: "i32", nonblocking: true },
-  DoubleInformation: { parameters: [HANDLE, "buffer"], result: "i32", nonblocking: true },
-  DoubleFind: { parameters: [HANDLE, NAME, "buffer", "u32"], result: "i32", nonblocking: true },
-  DoubleSetAttributes: { parameters: [HANDLE, "u32"], result: "i32", nonblocking: true },
-  DoubleSetTime: { parameters: [HANDLE, "buffer", "buffer", "buffer"], result: "i32", nonblocking: true },
-  DoubleSetDelete: { parameters: [HANDLE, "i32"], result: "i32", nonblocking: true },
-  DoubleMove: { parameters: [HANDLE, NAME, "i32"], result: "i32", nonblocking: true },
-  DoubleSetEnd: { parameters: [HANDLE, "i64"], result: "i32", nonblocking: true },
-  DoubleSetAllocation: { parameters: [HANDLE, "i64"], result: "i32", nonblocking: true },
-  DoubleClose: { parameters: [HANDLE], result: "void", nonblocking: true },
-  DoubleExtensions: { parameters: [], result: "i32", nonblocking: true },
-  DoubleSpace: { parameters: ["buffer"], result: "i32", nonblocking: true },
-  DoubleVolume: { parameters: ["buffer", "buffer"], result: "i32", nonblocking: true },
-  DoubleStress: { parameters: ["u32", "u32"], result: "i32", nonblocking: true },
-  DokanRemoveMountPoint: { parameters: [NAME], result: "i32", nonblocking: true },
-} as const;
-
-const READ = 0x8000_0000, WRITE = 0x4000_0000, DELETE = 0x1_0000, ALL_SHARED = 7;
-const OPEN = 1, CREATE = 2, OPEN_IF = 3, OVERWRITE = 4, OVERWRITE_IF = 5;
-const DIRECTORY = 1, NON_DIRECTORY = 0x40, DELETE_ON_CLOSE = 0x1000, REPARSE = 0x20_0000;
-
-interface Opening {
-  access?: number;
-  share?: number;
-  disposition?: number;
-  flags?: number;
-  attributes?: number;
-}
-
-/** A mount of a volume in RAM, and what asks it. */
-class Bed implements AsyncDisposable {
-  readonly volume: Volume;
-  readonly mounted: Mounted;
-  readonly #library = Deno.dlopen(DOUBLE!, SYMBOLS);
-  readonly logged: string[] = [];
-
-  private constructor(volume: Volume, mounted: Mounted) {
-    this.volume = volume;
-    this.mounted = mounted;
-  }
-
-  static async make(options: MountOptions & { wrap?: (volume: Volume) => Filesystem } = {}): Promise<Bed> {
-    const store = new RamStore();
-    await makeContainer(store);
-    const volume = await openVolume(store), { wrap, ...rest } = options;
-    const logged: string[] = [];
-    const mounted = await mount(wrap?.(volume) ?? volume, "X:", {
-      library: DOUBLE!,
-      fsname: "C:\\boxes\\box",
-      log: (message, cause) => logged.push(`${message}: ${cause}`),
-      ...rest,
-    });
-    const bed = new Bed(volume, mounted);
-    bed.logged.push(...logged);
-    return bed;
-  }
-
-  get symbols() {
-    return this.#library.symbols;
-  }
-
-  /** Opens as told, and expects a status. @returns the handle; 0 where there is none */
-  async open(path: string, opening: Opening = {}, expected: StatusName = "SUCCESS"): Promise<bigint> {
-    const { access = READ | WRITE, share = ALL_SHARED, disposition = OPEN, flags = 0, attributes = 0 } =
-      opening;
-    const out = new BigUint64Array(1);
-    const status = await this.symbols.DoubleCreate(
-      wide(path),
-      access >>> 0,
-      attributes,
-      share,
-      disposition,
-      flags,
-      out,
-    );
-    assertStatus(status, expected, path);
-    return out[0]!;
-  }
-
-  async close(...handles: bigint[]): Promise<void> {
-    for (const handle of handles) await this.symbols.DoubleClose(handle);
-  }
-
-  async write(
-    handle: bigint,
-    bytes: Uint8Array,
-    at: number,
-    options: { how?: 0 | 1 | 2; expected?: StatusName } = {},
-  ): Promise<number> {
-    const put = new Uint32Array(1), { how = 0, expected = "SUCCESS" } = options;
-    assertStatus(
-      await this.symbols.DoubleWrite(handle, bytes.slice(), bytes.length, BigInt(at), how, put),
-      expected,
-    );
-    return put[0]!;
-  }
-
-  async read(
-    handle: bigint,
-    length: number,
-    at: number,
-    expected: StatusName = "SUCCESS",
-  ): Promise<Uint8Array> {
-    const into = new Uint8Array(length), got = new Uint32Array(1);
-    assertStatus(await this.symbols.DoubleRead(handle, into, length, BigInt(at), got), expected);
-    return into.subarray(0, got[0]);
-  }
-
-  async list(path: string, expression = "*", room = 4096): Promise<string[]> {
-    const handle = await this.open(path, { access: READ, flags: DIRECTORY }), out = new Uint16Array(room);
-    assertStatus(await this.symbols.DoubleFind(handle, wide(expression), out, room), "SUCCESS");
-    await this.close(handle);
-    const text = String.fromCharCode(...out);
-    return text.slice(0, text.indexOf("\0")).split("\n").slice(0, -1);
-  }
-
-  async information(handle: bigint): Promise<DataView> {
-    const view = new DataView(new ArrayBuffer(BY_HANDLE.bytes));
-    assertStatus(await this.symbols.DoubleInformation(handle, view), "SUCCESS");
-    return view;
-  }
-
-  paths(): string[] {
-    return walk(this.volume).map(({ path }) => path);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.mounted[Symbol.asyncDispose]();
-    this.#library.close();
-    await this.volume.end();
-  }
-}
-
-function assertStatus(status: number, expected: StatusName, what = ""): void {
-  const name = Object.entries(STATUS).find(([, value]) => (value | 0) === status)?.[0] ?? status.toString(16);
-  assert.equal(name, expected, what);
-}
+import {
+  assertStatus,
+  Bed,
+  CREATE,
+  DELETE,
+  DELETE_ON_CLOSE,
+  DIRECTORY,
+  NON_DIRECTORY,
+  OPEN,
+  OPEN_IF,
+  OVERWRITE,
+  OVERWRITE_IF,
+  READ,
+  strict,
+  WRITE,
+} from "./dokan_bed.ts";
 
 Deno.test("cmd: copy, type, ren and del of a file", strict, async () => {
   await using bed = await Bed.make();
@@ -321,94 +167,6 @@ Deno.test("writing past the end, at the end, and by the cache; sizes and room", 
   await bed.close(file);
 });
 
-Deno.test("attributes and times are told, and set where Windows sets them", strict, async () => {
-  await using bed = await Bed.make();
-  const file = await bed.open("\\f", { disposition: CREATE }), ino = inoOf(bed.volume, "/f");
-  const filetime = (value: bigint) => new BigUint64Array([value]);
-  const time = 132_000_000_000_000_007n, none = filetime(0n);
-  assertStatus(
-    await bed.symbols.DoubleSetTime(file, none, filetime(0xffff_ffff_ffff_ffffn), filetime(time)),
-    "SUCCESS",
-  );
-  const { mtime, atime, btime } = bed.volume.attributes(ino);
-  assert.deepEqual(mtime, timeOfFileTime(time));
-  assert.notDeepEqual(atime, mtime);
-  bed.volume.setAttributes(ino, { size: 2 ** 33 + 5 });
-  const view = await bed.information(file), at = (offset: number) => view.getUint32(offset, true);
-  const told = (offset: number) => timeOfFileTime(BigInt(at(offset)) | BigInt(at(offset + 4)) << 32n);
-  assert.deepEqual(told(BY_HANDLE.creationTime), {
-    ...btime,
-    nanoseconds: btime.nanoseconds - btime.nanoseconds % 100,
-  });
-  assert.deepEqual([at(BY_HANDLE.sizeHigh), at(BY_HANDLE.sizeLow), at(BY_HANDLE.links)], [2, 5, 1]);
-  assert.equal(at(BY_HANDLE.attributes), 0x80);
-  assertStatus(await bed.symbols.DoubleSetAttributes(file, 1), "SUCCESS");
-  assert.equal(bed.volume.attributes(ino).mode & 0o777, 0o444);
-  await bed.close(file);
-  await bed.open("\\f", { access: WRITE }, "ACCESS_DENIED");
-  await bed.open("\\f", { disposition: OVERWRITE }, "ACCESS_DENIED");
-  const fixed = await bed.open("\\f", { access: DELETE });
-  assertStatus(await bed.symbols.DoubleSetDelete(fixed, 1), "CANNOT_DELETE");
-  assertStatus(await bed.symbols.DoubleSetAttributes(fixed, 0x80), "SUCCESS");
-  assertStatus(await bed.symbols.DoubleSetDelete(fixed, 1), "SUCCESS");
-  assertStatus(await bed.symbols.DoubleSetDelete(fixed, 0), "SUCCESS"); // taken back
-  await bed.close(fixed);
-  assert.deepEqual(bed.paths(), ["/f"]);
-});
-
-Deno.test(
-  "names that differ in case only: the exact one, else the oldest; odd ones are shown mapped",
-  strict,
-  async () => {
-    await using bed = await Bed.make();
-    const { volume } = bed;
-    for (const one of ["Name", "NAME"]) {
-      await volume.write(
-        volume.create(ROOT, name(one), FILE),
-        0,
-        name(one),
-      );
-    }
-    for (const [asked, found] of [["Name", "Name"], ["NAME", "NAME"], ["name", "Name"]] as const) {
-      const handle = await bed.open(`\\${asked}`, { access: READ });
-      assert.equal(new TextDecoder().decode(await bed.read(handle, 10, 0)), found);
-      await bed.close(handle);
-    }
-    volume.unlink(ROOT, name("Name")); // not through the mount
-    await bed.close(await bed.open("\\name", { access: READ }));
-    volume.unlink(ROOT, name("NAME"));
-    for (const one of ["a?b", "dot.", "Ü"]) volume.create(ROOT, name(one), FILE);
-    volume.create(ROOT, Uint8Array.of(0xff), FILE);
-    assert.deepEqual(await bed.list("\\"), ["a\uf03fb", "dot\uf02e", "Ü"]);
-    await bed.close(await bed.open("\\A\uf03fB"), await bed.open("\\dot\uf02e"), await bed.open("\\ü"));
-    await bed.close(await bed.open("\\c\uf03a", { disposition: CREATE }));
-    assert.ok(bed.paths().includes("/c:"));
-  },
-);
-
-Deno.test("symbolic links are followed, and deleted themselves", strict, async () => {
-  await using bed = await Bed.make();
-  const { volume } = bed;
-  const folder = volume.create(ROOT, name("folder"), FOLDER);
-  await volume.write(volume.create(folder, name("f"), FILE), 0, name("content"));
-  const link = (at: Ino, from: string, target: string) =>
-    volume.create(at, name(from), { mode: 0o120777, uid: 0, gid: 0, target: name(target) });
-  link(ROOT, "l", "folder/f"),
-    link(folder, "up", "../l"),
-    link(ROOT, "abs", "/folder"),
-    link(ROOT, "loop", "loop");
-  for (const path of ["\\l", "\\folder\\up", "\\ABS\\F", "\\abs\\up"]) {
-    const handle = await bed.open(path, { access: READ });
-    assert.equal(new TextDecoder().decode(await bed.read(handle, 10, 0)), "content", path);
-    await bed.close(handle);
-  }
-  await bed.open("\\loop", {}, "OBJECT_PATH_NOT_FOUND");
-  for (const path of ["\\loop", "\\l"]) {
-    await bed.close(await bed.open(path, { access: DELETE, flags: DELETE_ON_CLOSE | REPARSE }));
-  }
-  assert.deepEqual(bed.paths(), ["/abs", "/folder", "/folder/f", "/folder/up"]);
-});
-
 Deno.test("eight threads create, write, read, rename over and delete at once", strict, async () => {
   await using bed = await Bed.make({ wrap: delayed });
   assert.equal(await bed.symbols.DoubleStress(8, 12), 0);
@@ -455,45 +213,36 @@ Deno.test(
   },
 );
 
-Deno.test("a read-only mount refuses every change; space and label are told", strict, async () => {
-  const store = new RamStore();
-  await makeContainer(store);
-  {
-    await using volume = await openVolume(store);
-    volume.create(ROOT, name("f"), FILE);
-    await volume.end();
-  }
-  await using volume = await openVolume(store, "read");
-  await using mounted = await mount(volume, "X:", { library: DOUBLE!, fsname: "C:\\boxes\\box" });
-  const library = Deno.dlopen(DOUBLE!, SYMBOLS), { symbols } = library, out = new BigUint64Array(1);
-  const create = (path: string, access: number, disposition: number) =>
-    symbols.DoubleCreate(wide(path), access >>> 0, 0, ALL_SHARED, disposition, 0, out);
-  assertStatus(await create("\\g", READ, CREATE), "MEDIA_WRITE_PROTECTED");
-  assertStatus(await create("\\f", WRITE, OPEN), "MEDIA_WRITE_PROTECTED");
-  assertStatus(await create("\\f", READ | DELETE, OPEN), "SUCCESS");
-  assertStatus(await symbols.DoubleSetDelete(out[0]!, 1), "MEDIA_WRITE_PROTECTED");
-  assertStatus(await symbols.DoubleMove(out[0]!, wide("\\h"), 0), "MEDIA_WRITE_PROTECTED");
-  await symbols.DoubleClose(out[0]!);
-  const space = new BigUint64Array(3), texts = new Uint16Array(128), numbers = new Uint32Array(3);
-  assertStatus(await symbols.DoubleSpace(space), "SUCCESS");
-  assert.ok(space[0]! <= space[2]! && space[2]! <= space[1]! && space[1]! > 0n);
-  assertStatus(await symbols.DoubleVolume(texts, numbers), "SUCCESS");
-  assert.equal(String.fromCharCode(...texts).replace(/\0+/g, " ").trim(), "box CoverFS");
-  assert.deepEqual([numbers[1], numbers[2]], [255, 0x8_0006]);
-  await mounted.unmount();
-  assert.deepEqual(await mounted.done, { reason: "unmounted" });
-  library.close();
-});
-
 Deno.test(
-  "without Dokan it is told where it comes from; a mountpoint that cannot be is refused",
+  "what cannot be opened to delete it is not opened by its directory, which would be moved in its stead",
   strict,
   async () => {
-    const store = new RamStore();
-    await makeContainer(store);
-    await using volume = await openVolume(store);
-    await assert.rejects(mount(volume, "X:"), /Dokan is not installed; version 2\.3\.1 .* https:/);
-    await assert.rejects(mount(volume, "1:", { library: DOUBLE! }), /no such drive letter/);
-    await volume.end();
+    await using bed = await Bed.make();
+    const { volume } = bed, folder = volume.create(ROOT, name("d"), FOLDER);
+    volume.create(folder, name("fixed"), { ...FILE, mode: 0o100444 });
+    await bed.open("\\d\\fixed", { access: WRITE | DELETE }, "CANNOT_DELETE");
+    assert.deepEqual(bed.paths(), ["/d", "/d/fixed"]);
+    assert.equal(bed.mounted.activity.open, 0);
+  },
+);
+
+Deno.test(
+  "a deletion waits for all who have the file open, and can be taken back by any of them",
+  strict,
+  async () => {
+    await using bed = await Bed.make();
+    const first = await bed.open("\\f", { disposition: CREATE }), second = await bed.open("\\F");
+    assertStatus(await bed.symbols.DoubleSetDelete(first, 1), "SUCCESS");
+    await bed.close(first);
+    await bed.open("\\f", {}, "DELETE_PENDING");
+    assert.deepEqual(bed.paths(), ["/f"]);
+    assertStatus(await bed.symbols.DoubleSetDelete(second, 0), "SUCCESS");
+    await bed.close(second);
+    assert.deepEqual(bed.paths(), ["/f"]);
+    const third = await bed.open("\\f"), fourth = await bed.open("\\f", { flags: DELETE_ON_CLOSE });
+    await bed.close(fourth);
+    await bed.write(third, pattern(10), 0);
+    await bed.close(third);
+    assert.deepEqual(bed.paths(), []);
   },
 );

@@ -14,6 +14,9 @@ typedef LONG NTSTATUS;
 #define SUCCESS 0
 #define END_OF_FILE ((NTSTATUS)0xC0000011)
 #define COLLISION ((NTSTATUS)0xC0000035)
+#define ACCESS_DENIED_ ((NTSTATUS)0xC0000022)
+#define DELETE_IS_PENDING ((NTSTATUS)0xC0000056)
+#define CANNOT_DELETE ((NTSTATUS)0xC0000121)
 
 typedef struct {
   USHORT Version;
@@ -57,15 +60,18 @@ typedef struct {
   NTSTATUS(WINAPI *Volume)(LPWSTR, DWORD, DWORD *, DWORD *, DWORD *, LPWSTR, DWORD, INFO *);
   NTSTATUS(WINAPI *Mounted)(LPCWSTR, INFO *);
   NTSTATUS(WINAPI *Unmounted)(INFO *);
-  void *GetSecurity, *SetSecurity, *FindStreams;
+  NTSTATUS(WINAPI *GetSecurity)(LPCWSTR, const ULONG *, void *, ULONG, ULONG *, INFO *);
+  NTSTATUS(WINAPI *SetSecurity)(LPCWSTR, const ULONG *, void *, ULONG, INFO *);
+  void *FindStreams;
 } OPERATIONS;
 
 #define AT(type, field, offset) _Static_assert(offsetof(type, field) == (offset), #type "." #field)
 _Static_assert(sizeof(OPTIONS) == 16432, "OPTIONS");
 AT(OPTIONS, Options, 4); AT(OPTIONS, GlobalContext, 8); AT(OPTIONS, MountPoint, 16); AT(OPTIONS, UNCName, 24);
-AT(OPTIONS, Timeout, 32); AT(OPTIONS, AllocationUnitSize, 36); AT(OPTIONS, SectorSize, 40); AT(OPTIONS, Security, 48);
+AT(OPTIONS, Timeout, 32); AT(OPTIONS, AllocationUnitSize, 36); AT(OPTIONS, SectorSize, 40);
+AT(OPTIONS, SecurityLength, 44); AT(OPTIONS, Security, 48);
 _Static_assert(sizeof(INFO) == 48, "INFO");
-AT(INFO, DokanOptions, 16); AT(INFO, ProcessingContext, 24); AT(INFO, ProcessId, 32); AT(INFO, IsDirectory, 36);
+AT(INFO, DokanContext, 8); AT(INFO, DokanOptions, 16); AT(INFO, ProcessingContext, 24); AT(INFO, ProcessId, 32); AT(INFO, IsDirectory, 36);
 AT(INFO, DeletePending, 37); AT(INFO, PagingIo, 38); AT(INFO, WriteToEndOfFile, 41);
 _Static_assert(sizeof(OPERATIONS) == 200, "OPERATIONS");
 AT(OPERATIONS, Read, 24); AT(OPERATIONS, Information, 48); AT(OPERATIONS, FindPattern, 64); AT(OPERATIONS, SetTime, 80);
@@ -80,6 +86,7 @@ static OPTIONS *options;
 static OPERATIONS *operations;
 static HANDLE closed;
 static LONG extensions;
+static SRWLOCK opened = SRWLOCK_INIT;
 
 EXPORT void WINAPI DokanInit(void) {}
 EXPORT void WINAPI DokanShutdown(void) {}
@@ -125,6 +132,7 @@ EXPORT void WINAPI DokanCloseHandle(HANDLE handle) {
 
 EXPORT BOOL WINAPI DokanResetTimeout(ULONG ms, INFO *info) {
   (void)ms;
+  if (!info->DokanContext) abort(); /* the library follows it */
   InterlockedIncrement(&extensions);
   return info->DokanOptions == options;
 }
@@ -149,28 +157,73 @@ EXPORT BOOL WINAPI DokanIsNameInExpression(LPCWSTR expression, LPCWSTR name, BOO
 
 /* ---- what the tests ask for ---- */
 
-/* An open file: what the driver keeps of it, and its name. */
-typedef struct {
+/* An open file: what the driver keeps of it, and its name. Names that differ in case only are one file to the driver. */
+typedef struct FILEOBJECT {
   INFO info;
   WCHAR name[2048];
+  BOOL deleteOnClose; /* becomes pending with its cleanup */
+  BOOL pending;       /* of the file: set with all that have its name open */
+  struct FILEOBJECT *next;
 } FILEOBJECT;
+
+static FILEOBJECT *files;
+
+static FILEOBJECT *file_of(LPCWSTR name) {
+  FILEOBJECT *file = calloc(1, sizeof *file);
+  file->info.DokanOptions = options;
+  file->info.DokanContext = (ULONG64)(ULONG_PTR)file;
+  wcsncpy(file->name, name, 2047);
+  return file;
+}
+
+static BOOL is_pending(LPCWSTR name) {
+  BOOL pending = FALSE;
+  AcquireSRWLockShared(&opened);
+  for (FILEOBJECT *one = files; one; one = one->next) pending |= one->pending && !_wcsicmp(one->name, name);
+  ReleaseSRWLockShared(&opened);
+  return pending;
+}
+
+static void set_pending(LPCWSTR name, BOOL pending) {
+  AcquireSRWLockExclusive(&opened);
+  for (FILEOBJECT *one = files; one; one = one->next)
+    if (!_wcsicmp(one->name, name)) one->pending = pending;
+  ReleaseSRWLockExclusive(&opened);
+}
+
+/* Cuts a path to that of its directory. */
+static void cut(WCHAR *name) {
+  WCHAR *last = wcsrchr(name, L'\\');
+  if (last) last[last == name] = 0;
+}
 
 EXPORT LONG WINAPI DoubleExtensions(void) { return extensions; }
 
 EXPORT NTSTATUS WINAPI DoubleCreate(LPCWSTR name, ULONG access, ULONG attributes, ULONG share, ULONG disposition,
                                     ULONG flags, FILEOBJECT **out) {
-  FILEOBJECT *file = calloc(1, sizeof *file);
-  file->info.DokanOptions = options;
-  wcsncpy(file->name, name, 2047);
-  NTSTATUS status = operations->Create(file->name, NULL, access, attributes, share, disposition, flags, &file->info);
+  *out = NULL;
+  if (is_pending(name)) return DELETE_IS_PENDING;
+  FILEOBJECT *file = file_of(name);
+  INFO *info = &file->info;
+  info->IsDirectory = flags & 1;
+  NTSTATUS status = operations->Create(file->name, NULL, access, attributes, share, disposition, flags, info);
   BOOL either = disposition == 0 || disposition == 3 || disposition == 5;
+  if (status == ACCESS_DENIED_ && (access & DELETE)) {
+    /* Who may not delete a file may delete what is in its directory: FILE_DELETE_CHILD, with backup intent. */
+    WCHAR directory[2048];
+    wcscpy(directory, file->name);
+    cut(directory);
+    flags = (flags | 0x4000) & ~0x40u;
+    status = operations->Create(directory, NULL, 0x40, attributes, share, disposition, flags, info);
+  }
   if (status == SUCCESS || (status == COLLISION && either)) {
-    /* The driver knows of it from the options of the creation. */
-    if (flags & 0x1000) file->info.DeletePending = 1;
+    file->deleteOnClose = (flags & 0x1000) != 0; /* the driver knows of it from the options of the creation */
+    AcquireSRWLockExclusive(&opened);
+    file->next = files, files = file;
+    ReleaseSRWLockExclusive(&opened);
     *out = file;
   } else {
     free(file);
-    *out = NULL;
   }
   return status;
 }
@@ -236,16 +289,35 @@ EXPORT NTSTATUS WINAPI DoubleSetTime(FILEOBJECT *file, const FILETIME *creation,
 
 /* FileDispositionInformation: only whether it may be deleted; the deed is in Cleanup. */
 EXPORT NTSTATUS WINAPI DoubleSetDelete(FILEOBJECT *file, BOOL pending) {
-  UCHAR before = file->info.DeletePending;
-  file->info.DeletePending = pending != 0;
-  NTSTATUS status = file->info.IsDirectory ? operations->DeleteDirectory(file->name, &file->info)
-                                           : operations->DeleteFile(file->name, &file->info);
-  if (status != SUCCESS) file->info.DeletePending = before;
+  BY_HANDLE_FILE_INFORMATION told = {0};
+  INFO *info = &file->info;
+  if (pending && operations->Information(file->name, &told, info) == SUCCESS &&
+      (told.dwFileAttributes & FILE_ATTRIBUTE_READONLY))
+    return CANNOT_DELETE;
+  info->DeletePending = pending != 0;
+  NTSTATUS status = info->IsDirectory ? operations->DeleteDirectory(file->name, info)
+                                      : operations->DeleteFile(file->name, info);
+  info->DeletePending = 0; /* it is the file's, and told again with the last cleanup */
+  if (status == SUCCESS) set_pending(file->name, pending);
   return status;
 }
 
+/* The target's directory is opened first (SL_OPEN_TARGET_DIRECTORY), and by that what is there. */
 EXPORT NTSTATUS WINAPI DoubleMove(FILEOBJECT *file, LPCWSTR name, BOOL replace) {
-  NTSTATUS status = operations->Move(file->name, name, replace, &file->info);
+  FILEOBJECT *target = file_of(name), *directory = file_of(name);
+  cut(directory->name);
+  NTSTATUS status = operations->Create(target->name, NULL, 2, 0, 3, 1, 0x4000, &target->info);
+  if (status == SUCCESS) {
+    operations->Cleanup(target->name, &target->info);
+    operations->Close(target->name, &target->info);
+  }
+  status = operations->Create(directory->name, NULL, 2, 0, 3, 1, 0x4001, &directory->info);
+  if (status == SUCCESS) {
+    status = operations->Move(file->name, name, replace, &file->info);
+    operations->Cleanup(directory->name, &directory->info);
+    operations->Close(directory->name, &directory->info);
+  }
+  free(target), free(directory);
   if (status == SUCCESS) wcsncpy(file->name, name, 2047);
   return status;
 }
@@ -258,10 +330,33 @@ EXPORT NTSTATUS WINAPI DoubleSetAllocation(FILEOBJECT *file, LONGLONG size) {
   return operations->SetAllocation(file->name, size, &file->info);
 }
 
+/* The last one that has a file open whose deletion is pending is told to delete it. */
 EXPORT void WINAPI DoubleClose(FILEOBJECT *file) {
+  if (file->deleteOnClose) set_pending(file->name, TRUE);
+  BOOL last = TRUE;
+  AcquireSRWLockExclusive(&opened);
+  for (FILEOBJECT **one = &files; *one;) {
+    if (*one == file) {
+      *one = file->next;
+      continue;
+    }
+    last &= _wcsicmp((*one)->name, file->name) != 0;
+    one = &(*one)->next;
+  }
+  ReleaseSRWLockExclusive(&opened);
+  file->info.DeletePending = file->pending && last;
   operations->Cleanup(file->name, &file->info);
   operations->Close(file->name, &file->info);
   free(file);
+}
+
+/* Without an answer the library has its own, which lets all in: here it has none. */
+EXPORT NTSTATUS WINAPI DoubleSecurity(FILEOBJECT *file, ULONG parts, void *out, ULONG room, ULONG *needed) {
+  return operations->GetSecurity(file->name, &parts, out, room, needed, &file->info);
+}
+
+EXPORT NTSTATUS WINAPI DoubleSetSecurity(FILEOBJECT *file, ULONG parts, void *descriptor, ULONG length) {
+  return operations->SetSecurity(file->name, &parts, descriptor, length, &file->info);
 }
 
 EXPORT NTSTATUS WINAPI DoubleSpace(ULONGLONG out[3]) {
@@ -273,6 +368,17 @@ EXPORT NTSTATUS WINAPI DoubleSpace(ULONGLONG out[3]) {
 EXPORT NTSTATUS WINAPI DoubleVolume(WCHAR *texts, DWORD out[3]) {
   INFO info = {.DokanOptions = options};
   return operations->Volume(texts, 64, out, out + 1, out + 2, texts + 64, 64, &info);
+}
+
+/* What the library was told: mountpoint, then UNC name, 260 characters each; the options; the volume's security. Whether
+ * it was told of no callback that would take from the driver what that does better: locks and streams. */
+EXPORT BOOL WINAPI DoubleOptions(WCHAR *texts, DWORD *flags, void *security, DWORD *length) {
+  wcsncpy(texts, options->MountPoint, 259);
+  if (options->UNCName) wcsncpy(texts + 260, options->UNCName, 259);
+  *flags = options->Options;
+  *length = options->SecurityLength;
+  memcpy(security, options->Security, options->SecurityLength);
+  return !operations->Lock && !operations->Unlock && !operations->FindStreams;
 }
 
 /* ---- many threads ---- */
