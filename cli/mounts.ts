@@ -5,6 +5,7 @@ import { kill } from "node:process";
 import { CoverError } from "../crypto/errors.ts";
 import { hex } from "../crypto/bytes.ts";
 import { readKernelFile } from "../ffi/kernel_files.ts";
+import { foldName } from "../fs/folded_names.ts";
 import { writeFileAtomic } from "../net/atomic_file.ts";
 import { type Log, logToFile, logToTerminal } from "./log.ts";
 import { stateFolder } from "./state.ts";
@@ -25,12 +26,28 @@ const WINDOWS = Deno.build.os === "windows";
 
 /** The mountpoint's full path; of a mount that is dead, as far as it can be told. */
 export function mountpointPath(mountpoint: string): string {
-  if (WINDOWS && /^[a-z]:[\\/]?$/i.test(mountpoint)) return mountpoint.slice(0, 2).toUpperCase(); // nothing is there
+  if (WINDOWS) return mountpointOnWindows(mountpoint);
   try {
     return realpathSync(mountpoint);
   } catch {
     return resolve(mountpoint);
   }
+}
+
+/**
+ * A folder's path as it is written on the disk, as the driver finds a mount by exactly that. It is not followed: mounted,
+ * it is a link to the mount, which has no path.
+ */
+function mountpointOnWindows(mountpoint: string): string {
+  if (/^[a-z]:[\\/]?$/i.test(mountpoint)) return mountpoint.slice(0, 2).toUpperCase(); // nothing is there
+  const whole = resolve(mountpoint), above = fullPath(dirname(whole)), folded = foldName(basename(whole));
+  let names: string[] = [];
+  try {
+    names = readdirSync(above);
+  } catch {
+    // then it is as it is written here
+  }
+  return join(above, names.find((name) => foldName(name) === folded) ?? basename(whole));
 }
 
 /** The full path of what is there or is to be, as far as links can be followed. */

@@ -111,6 +111,15 @@ export function ownerId(text: string): number {
   return id;
 }
 
+/** Reads the name of a network drive, `\\SERVER\SHARE`; slashes do as well. */
+export function networkName(text: string): string {
+  const name = text.replaceAll("/", "\\");
+  if (!/^\\\\[^\\:*?"<>|]+\\[^\\:*?"<>|]+$/.test(name) || name.length > 80) {
+    throw new InvalidArgumentError("It is no name like \\\\coverfs\\box.");
+  }
+  return name;
+}
+
 /** Reads a whole number that is not negative. */
 export function wholeNumber(text: string): number {
   const number = Number(text);

@@ -4,6 +4,7 @@ import { utf8 } from "../../crypto/bytes.ts";
 import { CoverError } from "../../crypto/errors.ts";
 import { createSealer, DEFAULT_SUITE } from "../../crypto/mod.ts";
 import { mount, type Mounted } from "../../ffi/mod.ts";
+import { SessionEnd } from "../../ffi/session_end.ts";
 import { Container } from "../../fs/container.ts";
 import type { Filesystem } from "../../fs/filesystem.ts";
 import { OwnerOverride } from "../../fs/owner_override.ts";
@@ -19,7 +20,15 @@ import { type Log, type LogOptions, logToTerminal, openLog } from "../log.ts";
 import { applyList, splitList } from "../mount_options.ts";
 import { MountControl } from "../mount_control.ts";
 import { keepLog, mountpointPath, noteMount, refuseBelow } from "../mounts.ts";
-import { byteSize, duration, keepAlive, octalMask, ownerId, writingCommand } from "../options.ts";
+import {
+  byteSize,
+  duration,
+  keepAlive,
+  networkName,
+  octalMask,
+  ownerId,
+  writingCommand,
+} from "../options.ts";
 import { type GivenSecret, readSecret, withEnvironment } from "../passphrase.ts";
 import { remount } from "../remount.ts";
 import { openNotify } from "../service.ts";
@@ -43,6 +52,8 @@ interface MountingOptions extends LogOptions {
   /** Seconds. */
   readonly commitInterval?: number | undefined;
   readonly cacheSize?: number | undefined;
+  readonly label?: string | undefined;
+  readonly networkDrive?: string | undefined;
   readonly options?: string[] | undefined;
 }
 
@@ -82,6 +93,12 @@ export const mountCommand = () =>
       keepAlive,
     )
     .option("--noatime", "never move access times")
+    .option("--label <NAME>", "what the drive is called (Windows); default the container's name")
+    .option(
+      "--network-drive <UNC>",
+      "a network drive of this name, as \\\\coverfs\\box (Windows)",
+      networkName,
+    )
     .option("--log-file <FILE>", "append what there is to say to FILE")
     .option("--syslog", "send what there is to say to syslogd")
     .addOption(new Option("--sloppy", "leave out mount options that are not known").hideHelp())
@@ -184,6 +201,7 @@ class Mounting {
   #early: string[] = [];
   #noted = false;
   #trouble = "";
+  readonly #stopping = Promise.withResolvers<void>();
   #mounted: Mounted | undefined;
   /** Another writer has taken over. */
   #replaced = false;
@@ -204,6 +222,8 @@ class Mounting {
   async recordEnd(work: () => Promise<void>): Promise<void> {
     let exit = 0;
     try {
+      // Until all is committed.
+      await using _session = await SessionEnd.watch(this.#stopping.resolve);
       await work();
     } catch (error) {
       exit = exitCodeOf(error);
@@ -220,13 +240,15 @@ class Mounting {
     const options = this.#options;
     (await bestEngine()).expectWork?.();
     await volume.refreshSpace();
-    const { promise: stopping, resolve: stop } = Promise.withResolvers<void>();
+    const { promise: stopping, resolve: stop } = this.#stopping;
     for (const signal of ENDING_SIGNALS) Deno.addSignalListener(signal, stop);
     const timer = setInterval(() => void this.#keepUp(volume), REFRESH);
     try {
       const mounted = await mount(ownersOf(volume, options), this.#mountpoint, {
         fsname: name,
         readOnly: options.readOnly === true,
+        label: options.label,
+        networkName: options.networkDrive,
         allowOther: options.allowOther === true,
         allowRoot: options.allowRoot === true,
         directIo: options.directIo === true,

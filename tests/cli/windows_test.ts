@@ -16,6 +16,7 @@ import { chmod, utimes } from "node:fs/promises";
 import { windowsNameProblem } from "../../net/windows_names.ts";
 import { foldName } from "../../fs/folded_names.ts";
 import { WINDOWS } from "../platform.ts";
+import { EndingSession } from "../ffi/session_windows.ts";
 import { prepared, type Ran, Workplace } from "./run.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
@@ -166,6 +167,40 @@ Deno.test("mount serves in the background until umount, which waits for its end"
   assertRan(await place.run(["umount", "X:"]));
   assertRan(await place.run(["mkdir", "/d"]));
   assert.match(assertRan(await place.run(["umount", "X:"]), 1).error, /nothing is mounted there/);
+});
+
+Deno.test("logging off ends a mount in order, as umount does", {
+  ...strict,
+  ignore: DOUBLE === undefined,
+}, async () => {
+  await using place = await prepared();
+  copyFileSync(DOUBLE!, place.path("dokan2.dll"));
+  assertRan(
+    await place.run(["mount", "--label", "Box", "--network-drive", "//a/b", "-o", "label=B,noatime", "X:"]),
+  );
+  using session = new EndingSession();
+  assert.ok(await session.ask());
+  await session.end(true);
+  assertRan(await place.run(["umount", "X:"])); // it tells how the mount has ended
+  assertRan(await place.run(["mkdir", "/d"]));
+  assert.match(
+    assertRan(await place.run(["mount", "--network-drive", "a", "X:"]), 2).error,
+    /It is no name like/,
+  );
+});
+
+Deno.test("a folder as mountpoint is the same however its path is written", {
+  ...strict,
+  ignore: DOUBLE === undefined,
+}, async () => {
+  await using place = await prepared();
+  copyFileSync(DOUBLE!, place.path("dokan2.dll"));
+  mkdirSync(place.path("Mountpoint"));
+  assertRan(await place.run(["mount", "mountpoint\\"]));
+  assertRan(await place.run(["mkdir", "/d"]), 11);
+  assertRan(await place.run(["umount", place.path(".", "mountpoint").toUpperCase()]));
+  assertRan(await place.run(["mkdir", "/d"]));
+  assertRan(await place.run(["mount", "none"]), 26);
 });
 
 Deno.test("a server takes no container by another name, nor one that is a device", onWindows, async () => {
