@@ -81,8 +81,10 @@ export async function mountDokan(
   options: MountOptions = {},
 ): Promise<Mounted> {
   checkMountpoint(mountpoint, options);
+  // As elsewhere a mount is its user's alone unless it is said to be everybody's.
+  const security = options.allowOther ? undefined : new WindowsSecurity();
   const library = openDokan(options.library),
-    mount = new DokanMount(library, { filesystem, mountpoint, options });
+    mount = new DokanMount(library, { filesystem, mountpoint, options, security });
   try {
     await mount.start();
   } catch (error) {
@@ -134,7 +136,12 @@ class DokanMount implements Mounted {
 
   constructor(
     library: DokanLibrary,
-    of: { filesystem: Filesystem; mountpoint: string; options: MountOptions },
+    of: {
+      filesystem: Filesystem;
+      mountpoint: string;
+      options: MountOptions;
+      security: WindowsSecurity | undefined;
+    },
   ) {
     this.#library = library;
     this.mountpoint = of.mountpoint;
@@ -143,8 +150,7 @@ class DokanMount implements Mounted {
     this.#point = wide(of.mountpoint);
     // The library has it with one backslash at the start.
     this.#networkName = wide(of.options.networkName?.slice(1) ?? "");
-    // As elsewhere a mount is its user's alone unless it is said to be everybody's.
-    const security = of.options.allowOther ? undefined : new WindowsSecurity();
+    const { security } = of;
     this.done = this.#ended.promise;
     this.#operations = new DokanOperations(of.filesystem, {
       label: labelOf(of.options.label ?? lastPart(of.options.fsname ?? "coverfs")),

@@ -131,7 +131,7 @@ export class DokanOperations {
       entry: dots ? undefined : entry,
       access: wanted,
       share: share!,
-      pending: has(DELETE_ON_CLOSE),
+      pending: false, // also where it goes when it is closed: until then others may open it
       cleaned: false,
     });
     const view = nativeView(info, FILE_INFO.bytes);

@@ -240,7 +240,9 @@ Deno.test(
     await bed.close(second);
     assert.deepEqual(bed.paths(), ["/f"]);
     const third = await bed.open("\\f"), fourth = await bed.open("\\f", { flags: DELETE_ON_CLOSE });
-    await bed.close(fourth);
+    await bed.open("\\f", { share: 3 }, "SHARING_VIOLATION"); // who opens it has to share its deletion
+    await bed.close(await bed.open("\\f"), fourth);
+    await bed.open("\\f", {}, "DELETE_PENDING");
     await bed.write(third, pattern(10), 0);
     await bed.close(third);
     assert.deepEqual(bed.paths(), []);
