@@ -117,6 +117,7 @@ export class Others {
   constructor(targets: Pick<Target, "port" | "token"> & { readonly count: number; readonly only?: string }) {
     const script = fileURLToPath(new URL("./misbehaving_process.ts", import.meta.url));
     const run = [Deno.execPath(), "run", "-A", "--no-check", "--quiet", script, JSON.stringify(targets)];
+    // Windows has no nice.
     const [command, ...args] = [...WINDOWS ? [] : ["nice", "-n", "19"], ...run];
     this.#child = new Deno.Command(command!, {
       args,
