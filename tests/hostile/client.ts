@@ -20,7 +20,7 @@ export type Seen = Files | ErrorKind;
 /** What tells where the folder of state lies. */
 const STATE_VARIABLE = WINDOWS ? "LOCALAPPDATA" : "XDG_STATE_HOME";
 /** How long a client waits for a server, in seconds. */
-const PATIENCE = 0.4;
+const PATIENCE = WINDOWS ? 1.5 : 0.4; // Wine takes its time
 
 /** A machine with what it remembers. */
 export class Client {

@@ -17,7 +17,7 @@ import { backingOf, FilePlace, honest, type Lie, LyingServer } from "./places.ts
 
 // Libraries that a command loads stay loaded until its end.
 const strict = { sanitizeOps: true, sanitizeResources: false };
-/** How long anything here may take, in ms: every wait of a client is bounded by less than a second. */
+/** How long anything here may take, in ms: every wait of a client is bounded by less than two seconds. */
 const PATIENCE = 15_000;
 
 /** Lies about these operations only. */
