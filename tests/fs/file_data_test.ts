@@ -55,28 +55,28 @@ Deno.test("writers wait at the limit of dirty data, and all of it arrives", stri
   await state.committer.end();
 });
 
-/** Holds writes of data back until it is told to go on. */
+/** Holds back the writes of data behind so many. */
 class HeldStore extends StoreDecorator {
   /** Long runs that were to be written so far. */
   runs = 0;
-  #gate: Promise<void> | undefined;
-  #open = () => {};
+  #most = Infinity;
+  #gate = Promise.withResolvers<void>();
 
-  hold(): void {
-    this.#gate = new Promise((resolve) => this.#open = resolve);
-  }
-
-  release(): void {
-    this.#open();
-    this.#gate = undefined;
+  /** So many may be written in all. */
+  admit(most: number): void {
+    this.#most = most;
+    this.#gate.resolve();
+    this.#gate = Promise.withResolvers();
   }
 
   override write(position: number, bytes: Uint8Array): Promise<void> | void {
     if (bytes.length < MIB) return super.write(position, bytes);
-    this.runs++;
-    const gate = this.#gate;
-    if (gate === undefined) return super.write(position, bytes);
-    return gate.then(() => super.write(position, bytes));
+    return this.#writeInTurn(++this.runs, position, bytes);
+  }
+
+  async #writeInTurn(run: number, position: number, bytes: Uint8Array): Promise<void> {
+    while (run > this.#most) await this.#gate.promise;
+    await super.write(position, bytes);
   }
 }
 
@@ -88,15 +88,14 @@ async function until(condition: () => boolean): Promise<void> {
 Deno.test("fsync() covers the pages behind one that goes while it runs", strict, async () => {
   const { base, store } = await fresh((base) => new HeldStore(base)), volume = await openVolume(store);
   const file = volume.create(ROOT, name("f"), FILE), bytes = pattern(14 * MIB, 5), hole = 12 * MIB;
-  store.hold();
+  store.admit(2);
   for (let at = 0; at < bytes.length; at += MIB) await volume.write(file, at, bytes.subarray(at, at + MIB));
   const syncing = volume.fsync(file);
-  await until(() => store.runs >= 4); // written behind
-  store.release();
-  store.hold();
-  await until(() => store.runs >= 8); // by fsync(), which has not come to the last ones
+  await until(() => store.runs > 2); // the first ones are written behind
+  store.admit(7);
+  await until(() => store.runs > 7); // by fsync(), which has not come to the last ones
   await volume.allocate(file, hole, 4096, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
-  store.release();
+  store.admit(Infinity);
   await syncing;
   const reader = await openVolume(RamStore.fromBytes(base.toBytes()), "read");
   const seen = await reader.read(reader.lookup(ROOT, name("f"))!, 0, bytes.length);
@@ -159,14 +158,14 @@ Deno.test(
   async () => {
     const { store } = await fresh((base) => new HeldStore(base)), volume = await openVolume(store);
     const file = volume.create(ROOT, name("f"), FILE);
-    store.hold();
+    store.admit(0);
     await volume.write(file, 0, pattern(5 * MIB));
     volume.unlink(ROOT, name("f"));
     let ended = false;
     const ending = volume.end().then(() => ended = true);
     for (let i = 0; i < 20; i++) await new Promise((resolve) => setTimeout(resolve, 1));
     assert.equal(ended, false);
-    store.release();
+    store.admit(Infinity);
     await ending;
   },
 );
