@@ -158,7 +158,7 @@ export class ServerConnection implements Party {
         this.#frameAt = this.#reader.heardAt;
         if (SELDOM.has(frame.operation)) this.#spend(1);
         if (frame.direction !== Direction.request) throw new ProtocolError("A client sends requests only");
-        const held = admitted + await this.#admitReply(frame);
+        const held = await this.#admitReply(frame, admitted);
         admitted = 0;
         const handled = this.#handle(frame, held);
         if (!this.greeted) await handled;
@@ -273,11 +273,16 @@ export class ServerConnection implements Party {
 
   /**
    * Takes the room of a long reply. Waited for before the next frame is read, never by a request that runs: so what
-   * runs always ends, and nobody waits in a circle.
+   * runs always ends, and nobody waits in a circle. The room of its request is given back before, and taken with it: a
+   * reply that needs all that there is would wait for that for good.
+   *
+   * @param admitted bytes of the budgets that the request has taken. @returns those of both
    */
-  async #admitReply(frame: Frame): Promise<number> {
-    if (frame.operation !== Op.read || frame.body.length !== 12) return 0;
-    const bytes = Math.min(new DataView(frame.body.buffer).getUint32(8, true), MAX_RUN) * WIRE_BLOCK;
+  async #admitReply(frame: Frame, admitted: number): Promise<number> {
+    if (frame.operation !== Op.read || frame.body.length !== 12) return admitted;
+    const blocks = Math.min(new DataView(frame.body.buffer).getUint32(8, true), MAX_RUN);
+    const bytes = admitted + blocks * WIRE_BLOCK;
+    this.#giveBack(admitted);
     await this.#budget.take(bytes);
     await this.#server.budget.take(this, bytes);
     return bytes;

@@ -232,15 +232,15 @@ function join(parts: readonly Uint8Array[]): Uint8Array {
   return all;
 }
 
-/** Of a connection: more than the longest reply to a READ takes, so that it waits for others alone. */
-const TOKEN_BYTES = 8 << 20;
+/** Of a connection: less than the longest reply to a READ. */
+const CONNECTION_BYTES = 1 << 16;
 const request = (id: number, operation: number, body: Uint8Array) =>
   buildFrame({ operation, direction: Direction.request, status: 0, id }, body);
 const reply = (id: number, operation: number, body: Uint8Array, status = 0) =>
   buildFrame({ operation, direction: Direction.reply, status, id }, body);
 
-/** What a client says, from HELLO on. */
-function clientSays(token: Uint8Array): Uint8Array {
+/** What a client says, from HELLO on; it reads so many blocks. */
+export function clientSays(token: Uint8Array, blocks = 1): Uint8Array {
   const named = (length: number) => new FieldWriter(4 + length).name("box");
   return join([
     request(
@@ -253,7 +253,7 @@ function clientSays(token: Uint8Array): Uint8Array {
     request(2, Op.list, new Uint8Array(0)),
     request(3, Op.open, named(0).bytes),
     request(4, Op.lease, new FieldWriter(97).u8(0).raw(new Uint8Array(96)).bytes),
-    request(5, Op.read, new FieldWriter(12).u64(0).u32(1).bytes),
+    request(5, Op.read, new FieldWriter(12).u64(0).u32(blocks).bytes),
     request(6, Op.readHeader, new FieldWriter(2).u8(0).u8(1).bytes),
     request(7, Op.write, new FieldWriter(8 + SEALED).u64(0).raw(new Uint8Array(SEALED)).bytes),
     request(8, Op.writeHeader, new FieldWriter(2 + 4096).u8(0).u8(0).raw(new Uint8Array(4096)).bytes),
@@ -270,9 +270,13 @@ function clientSays(token: Uint8Array): Uint8Array {
   ]);
 }
 
-/** A server that has a container, and what its connections must leave as it was. */
-async function server() {
-  const root = new RamRoot(), tokens = new Tokens(), budget = new SharedBudget(2 * TOKEN_BYTES, 2);
+/**
+ * A server that has a container, and what its connections must leave as it was.
+ *
+ * @param connectionBytes its limit for a connection. @param totalBytes the one for all, of which there are two
+ */
+export async function server(connectionBytes = CONNECTION_BYTES, totalBytes = 2 * CONNECTION_BYTES) {
+  const root = new RamRoot(), tokens = new Tokens(), budget = new SharedBudget(totalBytes, 2);
   await root.create("box", {
     id: "0".repeat(32),
     publicKey: "0".repeat(64),
@@ -286,9 +290,9 @@ async function server() {
   const state: ServerState = {
     tokens,
     root,
-    window: TOKEN_BYTES,
+    window: CONNECTION_BYTES,
     maxRequests: 16,
-    connectionBytes: TOKEN_BYTES,
+    connectionBytes,
     reassureSeconds: 5,
     budget,
     container: (name) => new ServedContainer(name, root, limits),
@@ -304,9 +308,9 @@ async function server() {
     if (!stream.closed) throw new TypeError("the connection stays open");
     // All that was taken was given back: there is room for two who take as much as one may.
     for (const holder of [root, tokens]) {
-      if (budget.take(holder, TOKEN_BYTES) !== undefined) throw new TypeError("room was not given back");
+      if (budget.take(holder, totalBytes) !== undefined) throw new TypeError("room was not given back");
     }
-    for (const holder of [root, tokens]) budget.give(holder, TOKEN_BYTES);
+    for (const holder of [root, tokens]) budget.give(holder, totalBytes);
   };
   return { token, run };
 }

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { SharedBudget } from "../../net/budget.ts";
+import { MAX_RUN } from "../../net/protocol.ts";
+import { clientSays, server } from "../fuzz/targets.ts";
 
 Deno.test("who holds more than is left waits, and nobody else does", async () => {
   const budget = new SharedBudget(200, 100), greedy = [{}, {}, {}], other = {};
@@ -35,3 +37,15 @@ Deno.test("each has its own part, whatever the others hold", () => {
   assert(left instanceof Promise, "much is not left");
   for (let i = 0; i < 15; i++) assert.equal(budget.take({}, 5), undefined);
 });
+
+for (
+  const [what, connectionBytes, totalBytes] of [
+    ["a connection", 1 << 16, 8 << 20],
+    ["all connections", 8 << 20, 800],
+  ] as const
+) {
+  Deno.test(`a reply longer than the room of ${what} goes alone, and gives all of it back`, async () => {
+    const { token, run } = await server(connectionBytes, totalBytes);
+    await run(clientSays(token, MAX_RUN));
+  });
+}
