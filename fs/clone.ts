@@ -1,4 +1,5 @@
 /** Copying of a container as it is sealed: block by block to the same positions, each verified on its way. */
+import type { EncryptionHeader } from "../crypto/encryption_block.ts";
 import { CoverError, IntegrityError } from "../crypto/errors.ts";
 import { SEALED } from "../crypto/sealer.ts";
 import type { BlockStore } from "./block/store.ts";
@@ -31,6 +32,11 @@ const PASSES = 20;
 export interface CloneOptions {
   /** The encryption block, for both copies; it is written last, and only with it the target is a container. */
   readonly encryptionBlock: Uint8Array;
+  /**
+   * Reads it anew, as the source has it by then, proven by the master key: asked where a key slot has been changed since
+   * the keys were made. What it throws ends the copy.
+   */
+  readonly readEncryptionBlock?: () => Promise<Pick<EncryptionHeader, "bytes" | "sequence">>;
   /** Told of progress: blocks of data done of all. What it throws ends the copy. */
   readonly onProgress?: (done: number, all: number) => void;
 }
@@ -53,29 +59,41 @@ interface DataRun extends Run {
  * meanwhile: what was reused before it was copied is taken from a newer commit, so that the copy is one commit whole.
  *
  * @throws {IntegrityError} if the source is damaged
- * @throws {CoverError} "busy" if the source changes faster than it can be copied; as `loadState`
+ * @throws {CoverError} "busy" if the source changes faster than it can be copied; "rollback" if the encryption block is
+ * older than the source says; as `loadState`
  * @throws {FsError} ENOSPC or EDQUOT of the target
  */
 export async function cloneContainer(
   source: BlockStore,
-  keys: ContainerKeys,
+  opened: ContainerKeys,
   target: BlockStore,
   options: CloneOptions,
 ): Promise<Cloned> {
   let before: { commit: CommitNumber; sequence: number } | undefined;
+  let encryption = { bytes: options.encryptionBlock, sequence: opened.keySequence };
+  const keys = { ...opened, keySequence: Number.MAX_SAFE_INTEGER }; // it is compared below
   for (let pass = 1; pass <= PASSES; pass++) {
     await source.refresh();
-    const loaded = await loadState(source, keys), { sequence } = loaded.found.superblock;
+    const loaded = await loadState(source, keys), { sequence, keySequence } = loaded.found.superblock;
+    if (keySequence > encryption.sequence) {
+      encryption = await options.readEncryptionBlock?.() ?? encryption;
+      // Loaded again then: the keys of a block that is read later need not open what was loaded before.
+      if (keySequence <= encryption.sequence) continue;
+      throw new CoverError(
+        "rollback",
+        "Cannot clone container: its encryption block is an older one played back",
+      );
+    }
     const { journalDamage } = loaded.notes, runs = dataRuns(loaded);
     await target.reserve(endOf([...loaded.checkpointRuns, ...loaded.chunks, ...runs]));
     const missing = journalDamage !== undefined
       ? new CoverError("damaged", `Cannot clone container: ${journalDamage}`)
       : await copyMetadata(source, keys, target, loaded) ??
-        await copyData(source, keys, target, { ...options, loaded, runs, fresh: pass === 1 });
+        await copyData(source, keys, target, { ...options, loaded, runs, fresh: before === undefined });
     if (missing === undefined) {
       await target.flush();
       for (const copy of [0, 1] as const) {
-        await target.writeHeader("key", copy, options.encryptionBlock);
+        await target.writeHeader("key", copy, encryption.bytes);
         await target.flush();
       }
       const blocks = runs.reduce((sum, run) => sum + run.count, 0);

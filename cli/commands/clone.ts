@@ -1,6 +1,8 @@
+import { CoverError } from "../../crypto/errors.ts";
+import { proveEncryptionBlock } from "../../crypto/mod.ts";
 import { SEALED } from "../../crypto/sealer.ts";
 import { cloneContainer } from "../../fs/clone.ts";
-import { createRemote, withVolume } from "../container.ts";
+import { createRemote, readEncryption, type UnlockedContainer, withVolume } from "../container.ts";
 import { interruptible } from "../interrupt.ts";
 import { locatorName, parseLocator } from "../locator.ts";
 import { makeContainer, refuseExisting } from "../new_container.ts";
@@ -37,7 +39,11 @@ export const cloneCommand = () =>
             what: WHAT,
             remote: (target) => createRemote(target, access, { header, masterKeys: unlocked.masterKeys }),
             fill: (target) =>
-              cloneContainer(store, keys, target, { encryptionBlock: header.bytes, onProgress }),
+              cloneContainer(store, keys, target, {
+                encryptionBlock: header.bytes,
+                readEncryptionBlock: () => readChanged(source),
+                onProgress,
+              }),
           });
           await memory.remember(name, keys.containerId, durable);
           progress.clear();
@@ -45,3 +51,12 @@ export const cloneCommand = () =>
         })
       );
     });
+
+/** Reads the encryption block of a container whose key slots were changed since it was unlocked. */
+async function readChanged({ store, unlocked: { masterKeys } }: UnlockedContainer) {
+  const { header } = await readEncryption(store), masterKey = masterKeys.get(header.generation);
+  if (masterKey !== undefined) return await proveEncryptionBlock(header, masterKey);
+  throw new CoverError("failure", "Cannot clone container: it has a new master key", {
+    hint: "Clone it again, with a secret that it takes now",
+  });
+}

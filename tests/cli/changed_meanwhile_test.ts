@@ -12,10 +12,12 @@ import type { HeaderRegion } from "../../fs/block/store.ts";
 import type { DurablePoint } from "../../fs/loading.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import { ROOT } from "../../fs/types.ts";
+import { HEADER_AT } from "../../fs/block/byte_layout.ts";
 import { kind } from "../crypto/blocks.ts";
 import { FILE, makeContainer, name, openVolume, testKeys } from "../fs/fixture.ts";
 import { Client } from "../hostile/client.ts";
 import { FilePlace } from "../hostile/places.ts";
+import { hookedRoot, HOST, startServer } from "../net/servers.ts";
 import { WINDOWS } from "../platform.ts";
 import { ServerProcess } from "./processes.ts";
 import { Workplace } from "./run.ts";
@@ -73,6 +75,42 @@ for (const [what, change, passfile, code, writes] of CASES) {
       },
     );
   }
+}
+
+for (
+  const [what, change, code, passfile] of [
+    ["the passphrase is changed", ["passwd", "--new-passfile", "new", ...QUICK], 0, "new"],
+    ["the master key is changed", ["rekey", "--yes", "--quiet"], 1, "pass"],
+  ] as const
+) {
+  Deno.test(`${what} between clone's opening and its copying: it ends with ${code}`, strict, async () => {
+    await using place = await Workplace.make();
+    let opened = 0;
+    await using server = await startServer({
+      decorate: hookedRoot(async (operation, offset) => {
+        // Both superblocks are read when the container is opened, and again when its copying begins.
+        if (!cloning || operation !== "read" || !HEADER_AT.super.includes(offset) || ++opened !== 3) return;
+        const ran = await place.run(change, { env });
+        assert.equal(ran.code, 0, ran.error);
+      }),
+    });
+    let cloning = false;
+    const link = server.link(server.firstToken!, { host: HOST }), env = { COVERFS_CONTAINER: link };
+    await writeFile(place.path("new"), "battery staple\n", { mode: 0o600 });
+    for (const args of [["init", ...QUICK], ["mkdir", "/before"]]) {
+      const ran = await place.run(args, { env });
+      assert.equal(ran.code, 0, ran.error);
+    }
+    cloning = true;
+    const cloned = await place.run(["clone", link, "copy"]);
+    assert.ok(opened > 4, `${opened}`);
+    assert.equal(cloned.code, code, cloned.error);
+    if (code !== 0) return assert.match(cloned.error, /has a new master key\nhint: /);
+    const listed = await place.run(["ls", "/", "--passfile", passfile], {
+      env: { COVERFS_CONTAINER: place.path("copy") },
+    });
+    assert.equal(listed.out, "before\n", listed.error);
+  });
 }
 
 // libcrypto is loaded once for all, and stays.

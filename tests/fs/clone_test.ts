@@ -3,9 +3,11 @@ import assert from "node:assert/strict";
 import { CoverError } from "../../crypto/errors.ts";
 import { StoreDecorator } from "../../fs/block/decorator.ts";
 import { cloneContainer } from "../../fs/clone.ts";
+import { checkContainer } from "../../fs/fsck.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import { ROOT } from "../../fs/types.ts";
 import { assertFiles, blocksOfFile, check, FILES, repair, spoil, treeStore } from "./damaged_containers.ts";
+import { kind } from "../crypto/blocks.ts";
 import { equal, FILE, makeContainer, name, openVolume, pattern, testKeys } from "./fixture.ts";
 
 const encryptionBlock = new Uint8Array(4096).fill(5);
@@ -99,4 +101,38 @@ Deno.test("clone: a damaged source is refused, with the file's name; a damaged c
     (error) =>
       error instanceof CoverError && error.kind === "integrity" && error.message.includes("/folder/inner/d"),
   );
+});
+
+Deno.test("clone: where a key slot is changed meanwhile, the copy has the encryption block that it needs", async () => {
+  const base = new RamStore(), bytes = new Uint8Array(4096).fill(6);
+  await makeContainer(base);
+  const writer = await openVolume(base), file = writer.create(ROOT, name("f"), FILE);
+  await writer.write(file, 0, pattern(1 << 20, 1));
+  await writer.end();
+  let changes = 0;
+  const changing = new Watched(base, async (count) => {
+    if (count < 200 || changes++ > 0) return;
+    // As the data is copied, it moves to other places and its old ones are written again; then the slot is changed.
+    for (const seed of [2, 3]) {
+      const other = await openVolume(base, "write", { keys: { ...await testKeys(), keySequence: seed - 1 } });
+      await other.write(file, 0, pattern(1 << 20, seed));
+      await other.checkpoint();
+      await other.end();
+    }
+  });
+  const target = new RamStore(), keys = await testKeys(), asked: number[] = [];
+  const readEncryptionBlock = () => {
+    asked.push(changes);
+    return Promise.resolve({ bytes, sequence: 2 });
+  };
+  await cloneContainer(changing, keys, target, { encryptionBlock, readEncryptionBlock });
+  assert.deepEqual(asked, [1], "once, in the second pass");
+  assert.ok(equal(await target.readHeader("key", 0), bytes));
+  const changed = { ...keys, keySequence: 2 };
+  assert.deepEqual((await checkContainer(target, changed, { scrub: true })).findings, []);
+  const copy = await openVolume(target, "read", { keys: changed });
+  assert.ok(equal(await copy.read(file, 0, 2 << 20), pattern(1 << 20, 3)));
+  // An encryption block that is older than the superblock says is one played back.
+  const played = { encryptionBlock, readEncryptionBlock: () => Promise.resolve({ bytes, sequence: 1 }) };
+  await assert.rejects(cloneContainer(base, keys, new RamStore(), played), kind("rollback"));
 });
