@@ -252,14 +252,13 @@ async function openChecked(
 ): Promise<Container> {
   const { store, keys, session } = unlocked;
   const blocks = store instanceof RemoteStore ? new CachedStore(store, { bytes: access.cacheSize }) : store;
-  if (mode === "read") {
-    const container = await refuseOlder({ ...unlocked, store: blocks }, access), { notes } = container;
-    if (notes.journalDamage !== undefined) {
-      (access.log ?? logToTerminal)(`warning: ${notes.journalDamage}; coverfs fsck tells what they changed`);
-    }
-    return container;
-  }
-  return await Container.open(blocks, keys, { mode, session, check: historyCheck(unlocked, access) });
+  const container = mode === "read"
+    ? await refuseOlder({ ...unlocked, store: blocks }, access)
+    : await Container.open(blocks, keys, { mode, session, check: historyCheck(unlocked, access) });
+  container.onJournalDamage = (damage) =>
+    (access.log ?? logToTerminal)(`warning: ${damage}; coverfs fsck tells what they changed`);
+  container.tellDamage();
+  return container;
 }
 
 /**

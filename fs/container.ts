@@ -27,9 +27,11 @@ import {
 import type { Tables } from "./layout/tables.ts";
 import {
   type ContainerKeys,
+  damageAt,
   dataIdentity,
   durableOf,
   type DurablePoint,
+  type FoundSuperblock,
   type Loaded,
   type LoadNotes,
   loadState,
@@ -60,6 +62,9 @@ export type OpenOptions =
     readonly repair?: boolean;
   });
 
+/** At which of the refreshes that bring nothing a reader looks for damage: that reads the rest of a chunk of journal. */
+const LOOKS_EVERY = 16;
+
 /** How often a reader begins anew at most, where a writer goes on while the state is read. */
 const READINGS = 3;
 
@@ -75,6 +80,11 @@ export class Container implements AsyncDisposable {
   #durable: DurablePoint | undefined;
   #tail: JournalReader | undefined;
   #notes: LoadNotes;
+  /** Whether the store may have changed since somebody looked for damage, and how often nothing new was found then. */
+  #unlooked = false;
+  #quiet = 0;
+  /** Told of damage of the journal that a refresh finds, once. */
+  onJournalDamage: ((damage: string) => void) | undefined;
   // Only of a writer:
   #space: Space | undefined;
   #journal: JournalWriter | undefined;
@@ -132,7 +142,7 @@ export class Container implements AsyncDisposable {
     for (let attempt = 1;; attempt++) {
       let loaded: Loaded | undefined;
       // A writer may have reused blocks while they were read: what is there now is another, consistent state.
-      const again = async () => reads && attempt < READINGS && await hasMovedOn(store, keys, loaded);
+      const again = async () => reads && attempt < READINGS && await hasMovedOn(store, keys, loaded?.found);
       try {
         loaded = await loadState(store, keys);
         const container = new Container(store, keys, loaded, reads);
@@ -492,7 +502,7 @@ export class Container implements AsyncDisposable {
   }
 
   async #refresh(): Promise<boolean> {
-    await this.store.refresh();
+    if (await this.store.refresh()) this.#unlooked = true;
     // A key slot may have been changed since: that an older encryption block is not played back binds who opens anew.
     const keys = { ...this.keys, keySequence: Number.MAX_SAFE_INTEGER };
     const found = await readSuperblock(this.store, keys);
@@ -508,6 +518,8 @@ export class Container implements AsyncDisposable {
         changed = true;
       }
       this.#durable = durableOf({ sessions: this.#sessions, last: this.#last, tail: this.#tail });
+      if (changed) this.#notes.journalDamage = undefined;
+      else await this.#lookForDamage(this.#tail, { keys, found });
       return changed;
     }
     if (found.superblock.sequence === this.#superblock.sequence) return false;
@@ -526,9 +538,30 @@ export class Container implements AsyncDisposable {
     this.#currentRuns = fresh.#currentRuns;
     this.#last = fresh.#last;
     this.#tail = fresh.#tail;
+    const { journalDamage } = this.#notes;
     this.#notes = fresh.#notes;
     this.#durable = fresh.#durable;
+    this.tellDamage(journalDamage);
     return true;
+  }
+
+  /** Readers: tells of damage of the journal, other than what was told already. */
+  tellDamage(before?: string): void {
+    const { journalDamage } = this.#notes;
+    if (journalDamage !== undefined && journalDamage !== before) this.onJournalDamage?.(journalDamage);
+  }
+
+  /** Where no record follows though the store may have changed: looks whether there is one behind it. */
+  async #lookForDamage(
+    tail: JournalReader,
+    { keys, found }: { keys: ContainerKeys; found: FoundSuperblock },
+  ): Promise<void> {
+    if (!this.#unlooked || this.#notes.journalDamage !== undefined || this.#quiet++ % LOOKS_EVERY > 0) return;
+    this.#unlooked = false;
+    const damage = await damageAt(tail);
+    if (damage === undefined || await hasMovedOn(this.store, keys, found)) return;
+    this.#notes.journalDamage = damage;
+    this.tellDamage();
   }
 
   /** Closes the store; commits nothing. May be called twice. */
@@ -547,11 +580,11 @@ export class Container implements AsyncDisposable {
 }
 
 /** Tells whether a state is there by now that is newer than the one that was loaded, if one could be. */
-async function hasMovedOn(store: BlockStore, keys: ContainerKeys, loaded?: Loaded): Promise<boolean> {
+async function hasMovedOn(store: BlockStore, keys: ContainerKeys, found?: FoundSuperblock): Promise<boolean> {
   if (!await store.refresh()) return false;
-  if (loaded === undefined) return true;
+  if (found === undefined) return true;
   const { superblock } = await readSuperblock(store, keys);
-  return superblock.sequence > loaded.found.superblock.sequence;
+  return superblock.sequence > found.superblock.sequence;
 }
 
 /**

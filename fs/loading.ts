@@ -247,10 +247,14 @@ async function replay(
       } to ${entry.last} and later are lost`;
     }
   }
-  if (notes.journalDamage === undefined && await tail?.damaged()) {
-    notes.journalDamage = `The journal is damaged: commit ${last + 1} and later are lost`;
-  }
+  notes.journalDamage ??= tail && await damageAt(tail);
   return { sessions, chunks, last, hash, tail, broken };
+}
+
+/** What there is to say of damage where a reader found no record; undefined if there is none. */
+export async function damageAt(tail: JournalReader): Promise<string | undefined> {
+  if (!await tail.damaged()) return undefined;
+  return `The journal is damaged: commit ${tail.commit} and later are lost`;
 }
 
 /** The first chunk of a session's segment that is still needed. */

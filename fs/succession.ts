@@ -11,13 +11,16 @@ import type { Ino } from "./types.ts";
  */
 export async function openSuccessor(replaced: Container): Promise<Container> {
   await replaced.store.refresh();
-  return await Container.open(replaced.store, replaced.keys, {
+  const successor = await Container.open(replaced.store, replaced.keys, {
     mode: "read",
     check: (successor) => {
       if (replaced.durable === undefined || successor.contains(replaced.durable)) return;
       throw new CoverError("rollback", "The writer that took over does not hold what was durable here");
     },
   });
+  successor.onJournalDamage = replaced.onJournalDamage;
+  successor.tellDamage();
+  return successor;
 }
 
 /** Tells whether an inode is the same file in two states, and not another one that was given its id. */

@@ -7,12 +7,14 @@ import { changeEncryption } from "../../cli/key_change.ts";
 import { RollbackMemory } from "../../cli/state.ts";
 import { CoverError } from "../../crypto/errors.ts";
 import { addSlot, removeSlot } from "../../crypto/mod.ts";
+import { SEALED } from "../../crypto/sealer.ts";
 import { StoreDecorator } from "../../fs/block/decorator.ts";
 import type { HeaderRegion } from "../../fs/block/store.ts";
 import type { DurablePoint } from "../../fs/loading.ts";
 import { RamStore } from "../../fs/store/ram.ts";
+import type { Volume } from "../../fs/volume.ts";
 import { ROOT } from "../../fs/types.ts";
-import { HEADER_AT } from "../../fs/block/byte_layout.ts";
+import { blockOffset, HEADER_AT } from "../../fs/block/byte_layout.ts";
 import { kind } from "../crypto/blocks.ts";
 import { FILE, makeContainer, name, openVolume, testKeys } from "../fs/fixture.ts";
 import { Client } from "../hostile/client.ts";
@@ -153,6 +155,31 @@ Deno.test(
     } finally {
       await Deno.remove(folder, { recursive: true });
     }
+  },
+);
+
+Deno.test(
+  "who has a container open to read is warned of a journal that is damaged meanwhile, once",
+  { ...loads, ignore: WINDOWS },
+  async () => {
+    await using made = await Workplace.make("mine");
+    const folder = made.path("client"), place = new FilePlace(folder), client = new Client(folder);
+    assert.equal((await made.run(["init", ...QUICK])).code, 0);
+    await place.set(await Deno.readFile(made.container));
+    const read = async (volume: Volume) => {
+      const before = await Deno.readFile(place.locator);
+      assert.equal(await client.write(place, { file: new Uint8Array(0) }), undefined);
+      const after = await Deno.readFile(place.locator);
+      for (let at = blockOffset(0); at < after.length; at += SEALED) {
+        const sealed = after.subarray(at, at + SEALED);
+        if (sealed.some((byte, i) => byte !== (before[at + i] ?? 0))) sealed.fill(0xee);
+      }
+      await Deno.writeFile(place.locator, after);
+      for (let i = 0; i < 3; i++) await volume.refresh();
+    };
+    assert.equal(await client.change(place, read, "read"), undefined);
+    const warning = /^warning: The journal is damaged: .* are lost; coverfs fsck tells what they changed$/;
+    assert.deepEqual(client.said.map((one) => warning.test(one)), [true], client.said.join("\n"));
   },
 );
 

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { CoverError } from "../../crypto/errors.ts";
 import { SEALED } from "../../crypto/sealer.ts";
+import { StoreDecorator } from "../../fs/block/decorator.ts";
 import { crashImages } from "../../fs/block/crash.ts";
 import { RecordingStore } from "../../fs/block/recording.ts";
 import { cloneContainer } from "../../fs/clone.ts";
@@ -15,15 +16,8 @@ import { equal, FILE, makeContainer, name, openVolume, pattern, SEED, testKeys }
 
 /** A container of one session with a commit for each file, and where the records of these lie. */
 async function commits(count: number, end = true): Promise<{ store: RamStore; records: number[] }> {
-  const base = new RamStore();
-  await makeContainer(base);
-  const store = new RecordingStore(base), volume = await openVolume(store), records: number[] = [];
-  for (let i = 0; i < count; i++) {
-    await volume.write(volume.create(ROOT, name(`file ${i}`), FILE), 0, pattern(5000, i + 1));
-    const before = store.events.length;
-    await volume.sync();
-    records.push(store.events.slice(before).findLast((event) => event.kind === "write")!.position);
-  }
+  const { base, volume, add } = await written(), records: number[] = [];
+  for (let i = 0; i < count; i++) records.push(await add(i));
   if (end) await volume.end();
   else await volume.container.store.flush();
   return { store: base, records };
@@ -102,6 +96,76 @@ Deno.test("journal: who reads is told of a damaged record with a good one behind
     encryptionBlock: new Uint8Array(4096),
   });
   await assert.rejects(clone, /Cannot clone container: The journal is damaged/);
+});
+
+/** A container with a writer that adds a file, commits it, and tells where the record lies. */
+async function written() {
+  const base = new RamStore();
+  await makeContainer(base);
+  const store = new RecordingStore(base), volume = await openVolume(store);
+  const add = async (i: number): Promise<number> => {
+    await volume.write(volume.create(ROOT, name(`file ${i}`), FILE), 0, pattern(5000, i + 1));
+    const before = store.events.length;
+    await volume.sync();
+    return store.events.slice(before).findLast((event) => event.kind === "write")!.position;
+  };
+  return { base, volume, add };
+}
+
+Deno.test("journal: a reader that looks for damage while a writer goes on takes a newer state for none", async () => {
+  const { base, volume, add } = await written(), told: string[] = [];
+  await add(0);
+  let looked = 0;
+  class Overtaken extends StoreDecorator {
+    override async read(position: number, count: number): Promise<Uint8Array> {
+      if (count > 1 && looked++ === 0) { // the rest of the chunk
+        const record = await add(1);
+        await add(2);
+        await volume.checkpoint();
+        await spoil(base, record); // nobody needs it any more
+      }
+      return await super.read(position, count);
+    }
+  }
+  const store = new Overtaken(base);
+  looked = 1;
+  const reader = await openVolume(store, "read");
+  reader.container.onJournalDamage = (damage) => told.push(damage);
+  looked = 0;
+  assert.equal(await reader.refresh(), false);
+  assert.ok(looked > 0);
+  assert.deepEqual(told, []);
+  assert.equal(await reader.refresh(), true);
+  await assertHolds(reader, 3);
+  await volume.end();
+});
+
+Deno.test("journal: a reader that stays open is told of damage once, and of a repair by silence", async () => {
+  const { base, volume, add } = await written(), told: string[] = [];
+  await add(0);
+  const reader = await openVolume(base, "read"), { container } = reader;
+  container.onJournalDamage = (damage) => told.push(damage);
+  const refresh = async () => {
+    for (let i = 0; i < 20; i++) await reader.refresh();
+  };
+  await spoil(base, await add(1));
+  await refresh();
+  assert.deepEqual(told, [], "a crash may leave that");
+  await add(2);
+  await refresh();
+  const open = "The journal is damaged: commit 2 and later are lost";
+  assert.deepEqual(told, [open]);
+  await add(3);
+  await refresh();
+  assert.deepEqual([told, container.notes.journalDamage], [[open], open]);
+  await volume.end();
+  await refresh();
+  const closed = "The journal is damaged: the commits 2 to 4 and later are lost";
+  assert.deepEqual([told, container.notes.journalDamage], [[open, closed], closed]);
+  await assertHolds(reader, 1);
+  await repair(base);
+  await refresh();
+  assert.deepEqual([told.length, container.notes.journalDamage], [2, undefined]);
 });
 
 Deno.test("journal: what a writer adds while somebody looks for damage is none", async () => {

@@ -2,11 +2,13 @@
 import assert from "node:assert/strict";
 import type { CoverError } from "../../crypto/errors.ts";
 import { StoreDecorator } from "../../fs/block/decorator.ts";
+import { RecordingStore } from "../../fs/block/recording.ts";
 import { Medium, MediumStore } from "../../fs/block/medium.ts";
 import { Fenced, FsError } from "../../fs/errors.ts";
 import type { Position } from "../../fs/types.ts";
 import { ROOT } from "../../fs/types.ts";
 import type { Volume } from "../../fs/volume.ts";
+import { spoil } from "./damaged_containers.ts";
 import { FILE, inoOf, makeContainer, name, openVolume, pattern } from "./fixture.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
@@ -114,3 +116,25 @@ Deno.test("a successor that has not got what was durable is not followed", stric
   assert.notEqual(volume.lookup(ROOT, name("file")), undefined);
   await assert.rejects(volume.end(), isKind("busy"));
 });
+
+Deno.test(
+  "a writer that was replaced is told where the journal of the other one is damaged",
+  strict,
+  async () => {
+    const { medium, store, volume } = await replaceable(), shown = replaced(volume), told: string[] = [];
+    volume.container.onJournalDamage = (damage) => told.push(damage);
+    const recorded = new RecordingStore(new MediumStore(medium)), other = await openVolume(recorded);
+    const before = recorded.events.length;
+    other.create(ROOT, name("other"), FILE);
+    await other.sync();
+    const record = recorded.events.slice(before).find((event) => event.kind === "write")!;
+    await spoil(new MediumStore(medium), record.position);
+    other.create(ROOT, name("another"), FILE);
+    await other.sync();
+    store.fence();
+    await shown;
+    assert.deepEqual(told, ["The journal is damaged: commit 2 and later are lost"]);
+    await assert.rejects(volume.end(), isKind("busy"));
+    await other.end();
+  },
+);

@@ -1,6 +1,12 @@
 /** Clients that open containers by what the commands open them by, each with a memory of its own. */
 import { dirname, join } from "node:path";
-import { type UnlockedContainer, withOpened, withUnlocked, withVolume } from "../../cli/container.ts";
+import {
+  type AccessMode,
+  type UnlockedContainer,
+  withOpened,
+  withUnlocked,
+  withVolume,
+} from "../../cli/container.ts";
 import { kindOf } from "../../cli/exit.ts";
 import type { Access } from "../../cli/options.ts";
 import { CoverError, type ErrorKind } from "../../crypto/errors.ts";
@@ -96,12 +102,13 @@ export class Client {
     });
   }
 
-  /** Changes a volume. */
+  /** Changes a volume, or only reads it. */
   change(
     place: Pick<Place, "locator">,
     work: (volume: Volume, container: UnlockedContainer) => Promise<void>,
+    mode: AccessMode = "write",
   ): Promise<ErrorKind | undefined> {
-    return this.#here<void>(() => withVolume(this.#access(place), { mode: "write" }, work)) as Promise<
+    return this.#here<void>(() => withVolume(this.#access(place), { mode }, work)) as Promise<
       ErrorKind | undefined
     >;
   }
