@@ -151,7 +151,8 @@ def while_full():
                 if i == 96:
                     full.set()  # more than is held back here
                 if done.is_set():
-                    return
+                    break
+            os.fsync(file.fileno())
 
     def longest(name, each):
         seconds = []
@@ -170,7 +171,6 @@ def while_full():
     done.set()
     thread.join()
     os.fsync(fd)
-    os.sync()
 
 
 if "link" in sys.argv[4:]:
