@@ -26,6 +26,8 @@ export class CachedStore extends StoreDecorator {
   readonly #blocks = new Map<Position, Uint8Array>();
   readonly #fetches = new Map<Position, Fetch>();
   #fetching = 0;
+  /** Something that was written here is kept. */
+  #written = false;
 
   /** @param options `bytes`: how much is kept; default 64 MiB */
   constructor(base: BlockStore, options: { readonly bytes?: number | undefined } = {}) {
@@ -150,6 +152,7 @@ export class CachedStore extends StoreDecorator {
     const count = blocksOf(bytes);
     this.#forget(position, count);
     for (let i = 0; count <= KEPT_RUN && i < count; i++) {
+      this.#written = true;
       this.#keep(position + i, bytes.subarray(i * SEALED, (i + 1) * SEALED));
     }
     return super.write(position, bytes);
@@ -167,9 +170,11 @@ export class CachedStore extends StoreDecorator {
     return super.truncate(blocks);
   }
 
+  /** Who reads anew after a writer was replaced must not find what that one has written and nobody has taken. */
   override async refresh(): Promise<boolean> {
     const changed = await super.refresh();
-    if (changed) this.#forgetAll();
+    if (changed || this.#written) this.#forgetAll();
+    this.#written = false;
     return changed;
   }
 

@@ -84,6 +84,18 @@ Deno.test(
   },
 );
 
+Deno.test("who reads anew does not find what was written and has not arrived", strict, async () => {
+  const { base } = await slow(20), cache = new CachedStore(base);
+  base.refresh = () => Promise.resolve(false);
+  const write = base.write;
+  base.write = () => {}; // another writer was granted
+  await cache.write(3, sealedBlocks(1, 9));
+  base.write = write;
+  same((await cache.read(3, 1)).slice(), sealedBlocks(1, 9));
+  assert.equal(await cache.refresh(), false);
+  same(await cache.read(3, 1), await base.read(3, 1));
+});
+
 Deno.test("what is fetched ahead is asked for once, also while it is on its way", strict, async () => {
   const { base, below } = await slow(600), cache = new CachedStore(below);
   below.hold();
