@@ -15,7 +15,7 @@ import { UnflushedBlocks, type WrittenPiece } from "./unflushed.ts";
 
 /** How long a flush may hold the event loop, in ms. */
 const SLICE = 4;
-/** Runs that are sealed and written at the same time, where that is done by others. */
+/** Runs that are sealed at the same time, where that is done by others; they are written one after another. */
 const RUNS_AT_ONCE = 6;
 /** From how many dirty pages of a file on they are written without being asked for. */
 const BEHIND_PAGES = 1024;

@@ -151,9 +151,11 @@ export class CachedStore extends StoreDecorator {
   override write(position: Position, bytes: Uint8Array): Promise<void> | void {
     const count = blocksOf(bytes);
     this.#forget(position, count);
-    for (let i = 0; count <= KEPT_RUN && i < count; i++) {
+    if (count <= KEPT_RUN) {
       this.#written = true;
-      this.#keep(position + i, bytes.subarray(i * SEALED, (i + 1) * SEALED));
+      for (let i = 0; i < count; i++) {
+        this.#keep(position + i, bytes.subarray(i * SEALED, (i + 1) * SEALED));
+      }
     }
     return super.write(position, bytes);
   }

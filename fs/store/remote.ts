@@ -496,7 +496,7 @@ export class RemoteStore implements BlockStore {
     if (this.#failure !== undefined || !this.#writing) return;
     this.#failure = failure;
     if (failure instanceof Fenced) this.#fenced.resolve(failure);
-    // The caller may use its buffers again once it was told, so nothing of them may leave any more.
+    // What is said to be lost must not arrive after all.
     if (this.#writer !== undefined && this.#inFlight.entries.length > 0) {
       this.#cutting = !this.#writer.isEnded;
       this.#link.drop(this.#writer);
