@@ -1,5 +1,6 @@
 /** Where a server keeps the bytes of a container: a file or RAM. The byte layout is docs/format.md, "Container". */
 import * as fs from "node:fs";
+import { DiskFile } from "./disk_file.ts";
 import { StatusError, WIRE_BLOCK } from "./protocol.ts";
 
 /** First byte of block 0. */
@@ -37,24 +38,13 @@ export interface BackingStore {
   close(): Promise<void>;
 }
 
-type Callback = (error: NodeJS.ErrnoException | null, value?: number) => void;
-
-function call(start: (done: Callback) => void): Promise<number> {
-  return new Promise((resolve, reject) =>
-    start((error, value) => error ? reject(error) : resolve(value ?? 0))
-  );
-}
-
 /** A container in a file, opened once, read and written at positions. */
 export class FileBacking implements BackingStore {
-  readonly #fd: number;
+  readonly #file: DiskFile;
   readonly #path: string;
-  #running = 0;
-  #closing: Promise<void> | undefined;
-  #drained: (() => void) | undefined;
 
   private constructor(fd: number, path: string) {
-    this.#fd = fd;
+    this.#file = new DiskFile(fd);
     this.#path = path;
   }
 
@@ -80,65 +70,35 @@ export class FileBacking implements BackingStore {
     }
   }
 
-  async #run<T>(operation: () => Promise<T>): Promise<T> {
-    if (this.#closing !== undefined) throw new Error("Backing file is closed");
-    this.#running++;
-    try {
-      return await operation();
-    } finally {
-      if (--this.#running === 0) this.#drained?.();
-    }
+  async read(offset: number, into: Uint8Array): Promise<number> {
+    return await this.#file.read(offset, into);
   }
 
-  read(offset: number, into: Uint8Array): Promise<number> {
-    return this.#run(async () => {
-      let have = 0;
-      while (have < into.length) {
-        const count = await call((done) =>
-          fs.read(this.#fd, into, have, into.length - have, offset + have, done as never)
-        );
-        if (count === 0) break;
-        have += count;
-      }
-      return have;
-    });
+  async write(offset: number, bytes: Uint8Array): Promise<void> {
+    await this.#file.write(offset, bytes);
   }
 
-  write(offset: number, bytes: Uint8Array): Promise<void> {
-    return this.#run(async () => {
-      for (let at = 0; at < bytes.length;) {
-        at += await call((done) =>
-          fs.write(this.#fd, bytes, at, bytes.length - at, offset + at, done as never)
-        );
-      }
-    });
+  truncate(length: number): Promise<void> {
+    return this.#file.truncate(length);
   }
 
-  async truncate(length: number): Promise<void> {
-    await this.#run(() => call((done) => fs.ftruncate(this.#fd, length, done)));
+  sync(): Promise<void> {
+    return this.#file.sync();
   }
 
-  async sync(): Promise<void> {
-    await this.#run(() => call((done) => fs.fdatasync(this.#fd, done)));
+  // deno-lint-ignore require-await
+  async size(): Promise<number> {
+    return this.#file.size();
   }
 
-  size(): Promise<number> {
-    return this.#run(() => Promise.resolve(fs.fstatSync(this.#fd).size));
-  }
-
-  free(): Promise<number> {
-    return this.#run(() => {
-      const { bavail, bsize } = fs.statfsSync(this.#path);
-      return Promise.resolve(Number(bavail) * Number(bsize));
-    });
+  // deno-lint-ignore require-await
+  async free(): Promise<number> {
+    const { bavail, bsize } = fs.statfsSync(this.#path);
+    return Number(bavail) * Number(bsize);
   }
 
   close(): Promise<void> {
-    this.#closing ??= (async () => {
-      if (this.#running > 0) await new Promise<void>((resolve) => this.#drained = resolve);
-      fs.closeSync(this.#fd);
-    })();
-    return this.#closing;
+    return this.#file.close();
   }
 }
 

@@ -13,6 +13,7 @@ import {
   type StoreTraits,
 } from "../block/store.ts";
 import { breathe } from "../clock.ts";
+import { DiskFile } from "../../net/disk_file.ts";
 import { Broken, Errno, type ErrnoName, FsError } from "../errors.ts";
 import type { Position } from "../types.ts";
 import { lockContainer, type LockOptions } from "./file_lock.ts";
@@ -29,17 +30,6 @@ export interface FileStoreOptions extends LockOptions {
   readonly fallocate?: ((fd: number, offset: number, length: number) => void) | undefined;
 }
 
-/** Reads of up to so many blocks are tried on this thread: from the page cache 4-8 µs, against 13-50 elsewhere. */
-const DIRECT_BLOCKS = 16;
-/** A direct read that took so long came from the disk (ms); as many reads as that go elsewhere then. */
-const SLOW_READ = 0.3, ELSEWHERE = 64;
-/**
- * Where the last sync took less than this (ms), as on a disk in memory or one with a safe cache, the next small one is
- * done on this thread: 1-20 µs, against 50-100 elsewhere.
- */
-const QUICK_SYNC = 0.25;
-/** Bytes written since the last sync up to which one is small. */
-const SMALL_SYNC = 1 << 20;
 /** Growth from which on room is allocated rather than written, in bytes. */
 const ALLOCATE_LEAST = 2 << 20;
 /** Bytes of zeros written at a time to make room. */
@@ -155,8 +145,6 @@ function isRoomError(error: FsError): boolean {
   return error.code === "ENOSPC" || error.code === "EDQUOT" || error.code === "EFBIG";
 }
 
-type Callback = (error: NodeJS.ErrnoException | null, value?: number) => void;
-
 /** A container in a local file. Made by {@linkcode openFileStore}. */
 export class FileStore implements BlockStore {
   readonly traits: StoreTraits = {
@@ -165,7 +153,7 @@ export class FileStore implements BlockStore {
     runBlocks: 256,
     commitSeconds: 5,
   };
-  readonly #fd: number;
+  readonly #file: DiskFile;
   readonly #path: string;
   /** Absent where the store only reads. */
   readonly #lock: Disposable | undefined;
@@ -179,38 +167,19 @@ export class FileStore implements BlockStore {
   /** Changes so far, those of processes before this one as one, and how many of them are durable. */
   #changes = 1;
   #durable = 0;
-  /** Bytes written since the last sync began, and how long that took, in ms. */
-  #unsynced = 0;
-  #lastSync = Infinity;
   #syncing: { readonly covers: number; readonly done: Promise<void> } | undefined;
   #nextSync: Promise<void> | undefined;
   #reserving: Promise<void> = Promise.resolve();
-  #elsewhere = 0;
-  /** Calls that still use the descriptor. */
-  #running = 0;
-  #idle: (() => void) | undefined;
   #closing: Promise<void> | undefined;
 
   /** Use {@linkcode openFileStore}. */
   constructor(fd: number, options: FileStoreOptions & { path: string; lock: Disposable | undefined }) {
-    this.#fd = fd;
+    this.#file = new DiskFile(fd);
     this.#path = resolve(options.path); // a mount in the background moves to another working directory
     this.#lock = options.lock;
     this.#maxBytes = options.maxBytes ?? Infinity;
     this.#fallocate = options.fallocate;
-    this.#length = this.#written = fs.fstatSync(fd).size;
-  }
-
-  /** Runs what uses the descriptor elsewhere; closing waits for it, as the number may soon be another file's. */
-  async #run(start: (done: Callback) => void): Promise<number> {
-    this.#running++;
-    try {
-      return await new Promise((resolve, reject) =>
-        start((error, value) => error ? reject(error) : resolve(value ?? 0))
-      );
-    } finally {
-      if (--this.#running === 0) this.#idle?.();
-    }
+    this.#length = this.#written = this.#file.size();
   }
 
   // ---- reading ----
@@ -220,54 +189,35 @@ export class FileStore implements BlockStore {
     const out = into?.subarray(0, count * SEALED) ?? new Uint8Array(count * SEALED);
     const offset = blockOffset(position);
     if (offset > Number.MAX_SAFE_INTEGER) return out.fill(0);
-    if (count > DIRECT_BLOCKS || this.#elsewhere > 0) {
-      if (this.#elsewhere > 0) this.#elsewhere--;
-      return this.#readElsewhere(out, offset);
-    }
-    const start = performance.now();
     try {
-      this.#readHere(out, offset);
+      const read = this.#file.read(offset, out);
+      return typeof read === "number"
+        ? out
+        : read.then(() => out, (error) => Promise.reject(this.#unread(error)));
     } catch (error) {
-      return Promise.reject(error);
-    }
-    if (performance.now() - start > SLOW_READ) this.#elsewhere = ELSEWHERE;
-    return out;
-  }
-
-  #readHere(into: Uint8Array, offset: number): void {
-    try {
-      for (let have = 0, count = 1; have < into.length && count > 0; have += count) {
-        count = fs.readSync(this.#fd, into, have, into.length - have, offset + have);
-      }
-    } catch (error) {
-      throw asFsError(error, `Cannot read container "${this.#path}"`);
+      return Promise.reject(this.#unread(error));
     }
   }
 
-  async #readElsewhere(into: Uint8Array, offset: number): Promise<Uint8Array> {
-    try {
-      for (let have = 0, count = 1; have < into.length && count > 0; have += count) {
-        count = await this.#run((done) =>
-          fs.read(this.#fd, into, have, into.length - have, offset + have, done as never)
-        );
-      }
-      return into;
-    } catch (error) {
-      throw asFsError(error, `Cannot read container "${this.#path}"`);
-    }
+  #unread(error: unknown): FsError {
+    return asFsError(error, `Cannot read container "${this.#path}"`);
   }
 
   // deno-lint-ignore require-await
   async readHeader(region: HeaderRegion, copy: 0 | 1): Promise<Uint8Array> {
     if (this.#closing) throw new FsError("EIO", "The store is closed");
     const out = new Uint8Array(HEADER_BYTES[region]);
-    this.#readHere(out, HEADER_AT[region][copy]);
-    return out;
+    try {
+      this.#file.readHere(HEADER_AT[region][copy], out);
+      return out;
+    } catch (error) {
+      throw this.#unread(error);
+    }
   }
 
   // deno-lint-ignore require-await
   async size(): Promise<number> {
-    return blocksIn(this.#lock || this.#closing ? this.#length : fs.fstatSync(this.#fd).size);
+    return blocksIn(this.#lock || this.#closing ? this.#length : this.#file.size());
   }
 
   /** What other processes write to the file is seen at once; a reader cannot tell whether they did. */
@@ -292,14 +242,11 @@ export class FileStore implements BlockStore {
     if (refusal) return Promise.reject(refusal);
     try {
       if (end > this.#maxBytes) throw new FsError("EDQUOT", `Container "${this.#path}" reached its quota`);
-      for (let at = 0; at < bytes.length;) {
-        at += fs.writeSync(this.#fd, bytes, at, bytes.length - at, offset + at);
-      }
+      this.#file.writeHere(offset, bytes);
     } catch (error) {
       return Promise.reject(this.#break("write", error));
     }
     this.#changes++;
-    this.#unsynced += bytes.length;
     this.#length = Math.max(this.#length, end);
     this.#written = Math.max(this.#written, end);
   }
@@ -329,7 +276,7 @@ export class FileStore implements BlockStore {
     if (refusal) throw refusal;
     if (end >= this.#length) return;
     try {
-      fs.ftruncateSync(this.#fd, end);
+      fs.ftruncateSync(this.#file.fd, end);
     } catch (error) {
       throw this.#break("truncate", error);
     }
@@ -356,27 +303,16 @@ export class FileStore implements BlockStore {
   }
 
   #sync(): Promise<void> {
-    const covers = this.#changes, start = performance.now();
-    const here = this.#lastSync < QUICK_SYNC && this.#unsynced <= SMALL_SYNC;
-    const synced = () => {
+    const covers = this.#changes;
+    const done = this.#file.sync().then(() => {
       this.#durable = covers;
       this.#syncing = undefined;
-      this.#lastSync = performance.now() - start;
-    };
-    const failed = (error: unknown) => {
+    }, (error) => {
       this.#syncing = undefined;
       throw this.#break("flush", error);
-    };
-    this.#unsynced = 0;
-    if (here) return this.#syncHere().then(synced, failed);
-    const done = this.#run((called) => fs.fdatasync(this.#fd, called)).then(synced, failed);
+    });
     this.#syncing = { covers, done };
     return done;
-  }
-
-  // deno-lint-ignore require-await
-  async #syncHere(): Promise<void> {
-    fs.fdatasyncSync(this.#fd);
   }
 
   // ---- room ----
@@ -425,7 +361,7 @@ export class FileStore implements BlockStore {
   #allocate(end: number): void {
     if (this.#fallocate === undefined || end - this.#length < ALLOCATE_LEAST) return;
     try {
-      this.#fallocate(this.#fd, this.#length, end - this.#length);
+      this.#fallocate(this.#file.fd, this.#length, end - this.#length);
       this.#changes++;
       this.#length = end;
     } catch (error) {
@@ -438,7 +374,7 @@ export class FileStore implements BlockStore {
   #extend(bytes: number): void {
     const zeros = new Uint8Array(bytes);
     for (let at = 0; at < bytes;) {
-      const count = fs.writeSync(this.#fd, zeros, at, bytes - at, this.#length);
+      const count = fs.writeSync(this.#file.fd, zeros, at, bytes - at, this.#length);
       at += count;
       this.#changes++;
       this.#length += count;
@@ -447,11 +383,11 @@ export class FileStore implements BlockStore {
 
   /** Takes back what a failed reservation added, but nothing that was written meanwhile. */
   #giveBack(before: number): void {
-    this.#length = fs.fstatSync(this.#fd).size;
+    this.#length = this.#file.size();
     const end = Math.max(before, this.#written);
     if (end >= this.#length) return;
     try {
-      fs.ftruncateSync(this.#fd, end);
+      fs.ftruncateSync(this.#file.fd, end);
       this.#changes++;
       this.#length = end;
     } catch {
@@ -487,7 +423,7 @@ export class FileStore implements BlockStore {
     if (this.#lock === undefined) throw new FsError("EROFS", "The store is open to read");
     if (this.#closing) throw new Broken("The store is closed");
     this.#failure ??= new Broken("The container was removed");
-    const { dev, ino } = fs.fstatSync(this.#fd), there = fs.lstatSync(this.#path);
+    const { dev, ino } = fs.fstatSync(this.#file.fd), there = fs.lstatSync(this.#path);
     if (there.dev === dev && there.ino === ino) fs.unlinkSync(this.#path);
   }
 
@@ -498,8 +434,7 @@ export class FileStore implements BlockStore {
   async #close(): Promise<void> {
     this.#failure ??= new Broken("The store is closed");
     await this.#reserving;
-    while (this.#running > 0) await new Promise<void>((resolve) => this.#idle = resolve);
-    fs.closeSync(this.#fd);
+    await this.#file.close();
     this.#lock?.[Symbol.dispose]();
   }
 
