@@ -51,6 +51,20 @@ class SlowStore extends StoreDecorator {
   }
 }
 
+/** A clock that stands still unless it is set. */
+class FakeTime implements Disposable {
+  readonly #real = performance.now;
+  now = 0;
+
+  constructor() {
+    performance.now = () => this.now;
+  }
+
+  [Symbol.dispose](): void {
+    performance.now = this.#real;
+  }
+}
+
 async function slow(blocks: number): Promise<{ base: RamStore; below: SlowStore }> {
   const base = new RamStore();
   await base.write(0, sealedBlocks(blocks, 1));
@@ -104,8 +118,54 @@ Deno.test("what is fetched ahead is asked for once, also while it is on its way"
   const early = cache.read(100, 300);
   below.release();
   same(await early, base.read(100, 300));
-  same(await cache.read(10, 540), base.read(10, 540));
+  same(await cache.read(10, 90), base.read(10, 90));
+  same(await cache.read(399, 151), base.read(399, 151)); // the last block of a long read is kept
   assert.deepEqual(below.reads, [[10, 256], [266, 244], [510, 40]]);
+});
+
+Deno.test(
+  "what is fetched ahead makes room for more only when nobody wants it for a while",
+  strict,
+  async () => {
+    using time = new FakeTime();
+    const { base, below } = await slow(600), cache = new CachedStore(below, { bytes: 64 * SEALED });
+    await cache.read(0, 4);
+    for (let at = 100; at < 284; at += 16) {
+      cache.prefetch(at, 16);
+      same(await cache.read(at, 16), base.read(at, 16));
+    }
+    const ahead = async (at: number) => {
+      cache.prefetch(at, 16);
+      await breathe(); // it comes
+      assert.ok(cache.bytes <= 64 * SEALED);
+    };
+    for (const at of [300, 316, 332]) await ahead(at);
+    assert.deepEqual(below.reads.slice(-2), [[300, 16], [316, 16]], "there is no room for more");
+    time.now += 2000;
+    await ahead(332);
+    below.reads.length = 0;
+    await cache.read(0, 4);
+    same(await cache.read(316, 32), base.read(316, 32));
+    assert.deepEqual(below.reads, []);
+    await cache.read(300, 1);
+    assert.deepEqual(below.reads, [[300, 1]]);
+  },
+);
+
+Deno.test("of what was fetched ahead, blocks that are read a few at a time are kept", strict, async () => {
+  const { base, below } = await slow(100), cache = new CachedStore(below);
+  for (const late of [true, false]) { // read while it is on its way, and when it has come
+    const first = late ? 0 : 50;
+    if (late) below.hold();
+    cache.prefetch(first, 40);
+    if (!late) await breathe();
+    const reading = [cache.read(first + 3, 2), cache.read(first + 4, 3)];
+    if (late) below.release();
+    same(await reading[0]!, base.read(first + 3, 2));
+    same(await reading[1]!, base.read(first + 4, 3));
+    same(await cache.read(first + 3, 4), base.read(first + 3, 4));
+  }
+  assert.deepEqual(below.reads, [[0, 40], [50, 40]]);
 });
 
 Deno.test("a read that fails in one part leaves the caller's buffer alone from then on", strict, async () => {
@@ -124,15 +184,23 @@ Deno.test("a read that fails in one part leaves the caller's buffer alone from t
   same(into.subarray(51 * SEALED), base.read(101, 149));
 });
 
-Deno.test("a block that is written while it is on its way is never shown as it was", strict, async () => {
-  const { base, below } = await slow(20), cache = new CachedStore(below);
-  below.hold();
-  cache.prefetch(0, 10);
-  await cache.write(5, sealedBlocks(1, 9));
-  below.release();
-  same(await cache.read(4, 3), base.read(4, 3));
-  same((await cache.read(5, 1)).slice(), sealedBlocks(1, 9));
-});
+for (const way of ["fetched ahead", "read", "fetched ahead and read"]) {
+  Deno.test(
+    `a block that is written while it is ${way} is never shown as it was afterwards`,
+    strict,
+    async () => {
+      const { base, below } = await slow(20), cache = new CachedStore(below);
+      below.hold();
+      if (way.includes("ahead")) cache.prefetch(0, 10);
+      const reading = way.includes("read") ? cache.read(0, way === "read" ? 10 : 8) : undefined;
+      await cache.write(5, sealedBlocks(1, 9));
+      below.release();
+      await reading;
+      same(await cache.read(4, 3), base.read(4, 3));
+      same((await cache.read(5, 1)).slice(), sealedBlocks(1, 9));
+    },
+  );
+}
 
 Deno.test("a fetch that fails is told to who asks, and is not remembered", strict, async () => {
   const { base, below } = await slow(20), cache = new CachedStore(below);
