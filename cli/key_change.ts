@@ -55,7 +55,7 @@ export async function storeEncryption(
   }
   const named = { ...keys, keySequence: changed.header.sequence };
   const opened = await Container.open(store, named, { mode: "write", session, check });
-  await opened.end();
+  await opened.session.end();
   return opened.durable;
 }
 

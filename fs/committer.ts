@@ -90,7 +90,7 @@ export class Committer {
   admit(): void | Promise<void> {
     if (this.#gate) return this.#gate.closed.then(() => this.admit());
     // A checkpoint that makes room in a full container is not overtaken by what it makes room for.
-    if (this.#checkpoint && this.#container.space.short) {
+    if (this.#checkpoint && this.#container.session.space.short) {
       return this.#checkpoint.then(() => this.admit());
     }
     return this.recordable()?.then(() => this.admit());
@@ -189,9 +189,9 @@ export class Committer {
       const unflushed = this.#dirty.unflushed();
       this.#underway = [...this.#log.files];
       const payload = this.#log.freeze(this.#container.tables, (ino) => this.#dirty.recordedSize(ino));
-      const commit = this.#container.freeze(), dead = this.#dead;
+      const commit = this.#container.session.freeze(), dead = this.#dead;
       this.#dead = [];
-      await this.#container.append(commit, payload, unflushed);
+      await this.#container.session.append(commit, payload, unflushed);
       this.#underway = [];
       for (const ino of dead) this.#container.tables.inodes.release(ino);
       this.onDurable?.();
@@ -208,7 +208,7 @@ export class Committer {
 
   #considerCheckpoint(): void {
     if (this.#checkpoint || this.#ended || this.#failure !== undefined) return;
-    const { journalBlocks, checkpointBlocks, space } = this.#container;
+    const { journalBlocks, checkpointBlocks, session: { space } } = this.#container;
     // The journal grows in the reserve where nothing else is left: there it is kept as short as can be.
     if (journalBlocks > (space.short ? CHUNK_FIRST : Math.max(JOURNAL_BLOCKS, checkpointBlocks))) {
       this.checkpoint().catch((error) => this.#failure ??= error);
@@ -218,7 +218,7 @@ export class Committer {
   /** Writes a checkpoint; one at a time. @param options `fresh`: not the one that is being written already */
   async checkpoint(options: { readonly fresh?: boolean } = {}): Promise<void> {
     if (options.fresh) await this.#checkpoint;
-    this.#checkpoint ??= this.#container.checkpoint({
+    this.#checkpoint ??= this.#container.session.checkpoint({
       sizeOf: (ino) => this.#dirty.recordedSize(ino),
       commit: () => this.commit({ all: true }),
       pause: breathe,

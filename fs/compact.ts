@@ -45,7 +45,7 @@ export async function compact(state: VolumeState, options: MoveOptions): Promise
   } finally {
     space.lowest = false;
   }
-  await container.shrink();
+  await container.session.shrink();
   const { moved, unreadable } = mover;
   return { before, after: await container.store.size(), moved, unreadable };
 }

@@ -135,20 +135,24 @@ export interface LoadNotes {
   journalDamage: string | undefined;
 }
 
-/** A container's state as loaded from its store. */
+/** A container's state as loaded from its store. What is not readonly moves on with who has the container open. */
 export interface Loaded {
-  readonly found: FoundSuperblock;
+  found: FoundSuperblock;
   readonly tables: Tables;
   /** The checkpoint that served. */
   readonly pointer: CheckpointPointer;
   readonly index: CheckpointIndex;
-  readonly checkpointRuns: readonly Run[];
-  readonly sessions: Session[];
-  readonly chunks: Chunk[];
-  readonly last: CommitNumber;
+  /** Runs of the current checkpoint, its index included. */
+  checkpointRuns: readonly Run[];
+  sessions: Session[];
+  chunks: Chunk[];
+  /** Number of the newest commit. */
+  last: CommitNumber;
+  /** The newest commit that is known to be durable. */
+  durable: DurablePoint | undefined;
   readonly hash: Uint8Array;
   /** The reader at the journal's end, where the last segment is open. */
-  readonly tail: JournalReader | undefined;
+  tail: JournalReader | undefined;
   /** The reader at the place where the journal is damaged, inside a segment that was read. */
   readonly broken: JournalReader | undefined;
   readonly notes: LoadNotes;
@@ -201,7 +205,7 @@ async function replay(
     tables: Tables;
     notes: LoadNotes;
   },
-): Promise<Pick<Loaded, "sessions" | "chunks" | "last" | "hash" | "tail" | "broken">> {
+): Promise<Pick<Loaded, "sessions" | "chunks" | "last" | "durable" | "hash" | "tail" | "broken">> {
   const { superblock, pointer, index, tables, notes } = from;
   // Those of the superblock are later ones; but for sessions that committed nothing, which it has dropped already.
   const sessions: Session[] = index.sessions.filter((past) =>
@@ -248,7 +252,7 @@ async function replay(
     }
   }
   notes.journalDamage ??= tail && await damageAt(tail);
-  return { sessions, chunks, last, hash, tail, broken };
+  return { sessions, chunks, last, durable: durableOf({ sessions, last, tail }), hash, tail, broken };
 }
 
 /** What there is to say of damage where a reader found no record; undefined if there is none. */
@@ -268,12 +272,20 @@ export async function metadataRuns(
   keys: ContainerKeys,
   loaded: Loaded,
 ): Promise<readonly Run[]> {
-  const { current, previous } = loaded.found.superblock, runs = [...loaded.checkpointRuns, ...loaded.chunks];
-  if (previous === undefined || loaded.pointer !== current) return runs;
+  return [...loaded.checkpointRuns, ...loaded.chunks, ...await previousRuns(store, keys, loaded)];
+}
+
+/** The blocks of the checkpoint before the one that served; none if there is none, or its index is damaged. */
+export async function previousRuns(
+  store: BlockStore,
+  keys: ContainerKeys,
+  { found: { superblock }, pointer }: Loaded,
+): Promise<readonly Run[]> {
+  if (superblock.previous === undefined || pointer !== superblock.current) return [];
   try {
-    return [...runs, ...(await loadCheckpoint(store, keys.sealer, previous, undefined)).runs];
+    return (await loadCheckpoint(store, keys.sealer, superblock.previous, undefined)).runs;
   } catch (error) {
-    if (error instanceof IntegrityError || error instanceof DecodeError) return runs;
+    if (error instanceof IntegrityError || error instanceof DecodeError) return [];
     throw error;
   }
 }

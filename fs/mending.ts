@@ -64,6 +64,6 @@ export class Mending {
     if (payload.length > RECORD_MAX) {
       throw new CoverError("failure", "Cannot repair: one change is larger than a record of the journal");
     }
-    await container.append(container.freeze(), payload, undefined);
+    await container.session.append(container.session.freeze(), payload, undefined);
   }
 }

@@ -173,7 +173,7 @@ export class Mover {
     let birth: CommitNumber;
     try {
       await readSealed(store, sealer, container.dataIdentity(part.position, part.birth), plain);
-      birth = container.openCommit;
+      birth = container.session.openCommit;
       await writeSealed(store, sealer, container.dataIdentity(to.position, birth), plain);
     } catch (error) {
       if (error instanceof IntegrityError) return await this.#moveApart(part, to);

@@ -63,7 +63,7 @@ export async function rekey(state: VolumeState, options: MoveOptions): Promise<R
     for (let i = 0; i < 2; i++) await renewCheckpoint(state);
   };
   await renew();
-  await container.shrink();
+  await container.session.shrink();
   const wiped = await wipe(state, mover, []);
   // The chunks of journal were begun where old blocks lay, and are not full: others now take their place.
   await renew();

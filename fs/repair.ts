@@ -61,12 +61,12 @@ export async function repairContainer(
   if (damaged === "zero") await zeroDamaged(mending, unreadable);
   if (damaged === "remove") await removeDamaged(mending, unreadable);
   await mending.commit();
-  await container.checkpoint({
+  await container.session.checkpoint({
     sizeOf: (ino) => container.tables.inodes.size[ino]!,
     commit: () => Promise.resolve(),
     pause: () => Promise.resolve(),
   });
-  await container.end();
+  await container.session.end();
   const mended = [...aboutStorage(before.findings), ...mending.done];
   const after = await checkContainer(store, keys, options);
   return { before, mended, after, durable: container.durable };

@@ -127,7 +127,7 @@ function* piecesOf(overlaps: readonly Run[], claims: readonly Run[]): Generator<
 
 /** Gives a part of a file other blocks, with the content of those that verify; the others are never written. */
 async function relocate(mending: Mending, used: Used, claim: Claim): Promise<void> {
-  const { container, tables, log } = mending, { store, space, keys: { sealer } } = container;
+  const { container, tables, log } = mending, { store, session: { space }, keys: { sealer } } = container;
   const { ino, birth } = claim;
   await space.ensure(claim.count);
   space.promise(claim.count);
@@ -140,10 +140,10 @@ async function relocate(mending: Mending, used: Used, claim: Claim): Promise<voi
       if (bad.has(i)) continue;
       const block = sealed.slice(i * SEALED, (i + 1) * SEALED);
       await sealer.unseal(container.dataIdentity(from.position + i, birth), block, plain);
-      const identity = container.dataIdentity(run.position + i, container.openCommit);
+      const identity = container.dataIdentity(run.position + i, container.session.openCommit);
       await writeSealed(store, sealer, identity, plain.slice());
     }
-    const { offset, length } = from, now = container.openCommit;
+    const { offset, length } = from, now = container.session.openCommit;
     tables.extents.set(ino, offset, length, run.position, now, ignore);
     log.extent(ino, offset, length, run.position, now);
     done += run.count;

@@ -19,7 +19,7 @@ export class SpaceStatistics {
       const { size, used } = this.#inside, free = Math.max(0, size - used) + room;
       return { blocks: size + room, free, available: free, ...files };
     }
-    const { space } = container, free = Math.max(0, space.freeBlocks);
+    const { space } = container.session, free = Math.max(0, space.freeBlocks);
     return {
       blocks: space.capacity + room,
       free: free + room,

@@ -32,7 +32,7 @@ export class UnflushedBlocks {
 
   /** Call when the store has taken the blocks. */
   add(piece: WrittenPiece): void {
-    const begun = this.#container.flushesBegun;
+    const begun = this.#container.session.flushesBegun;
     this.#pieces.push({ ...piece, begun });
     this.#blocks += blocksFor(piece.length);
     if (this.#blocks <= LISTED_MOST) return;
@@ -44,7 +44,7 @@ export class UnflushedBlocks {
   }
 
   #forgetFlushed(): void {
-    this.#pieces = this.#pieces.filter(({ begun }) => !this.#container.isFlushed(begun));
+    this.#pieces = this.#pieces.filter(({ begun }) => !this.#container.session.isFlushed(begun));
     this.#blocks = this.#pieces.reduce((sum, { length }) => sum + blocksFor(length), 0);
   }
 
@@ -53,7 +53,7 @@ export class UnflushedBlocks {
    * used again as soon as the commit that forgets them is durable.
    */
   runs(): BornRun[] | undefined {
-    if (this.#tooMany >= 0 && !this.#container.isFlushed(this.#tooMany)) return undefined;
+    if (this.#tooMany >= 0 && !this.#container.session.isFlushed(this.#tooMany)) return undefined;
     this.#forgetFlushed();
     const runs: BornRun[] = [];
     for (const { ino, offset, length, position, birth } of this.#pieces) {

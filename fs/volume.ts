@@ -132,7 +132,7 @@ export class Volume implements Filesystem, AsyncDisposable {
     if (this.readOnly || this.#state.committer.failure !== undefined) return;
     const waiting = this.#state.committer.admit();
     if (waiting) return waiting.catch(() => {});
-    if (this.container.space.available >= 1) return;
+    if (this.container.session.space.available >= 1) return;
     // A change needs room for its record: grow now, so that the operation itself need not wait.
     return this.#state.room(1).catch(() => {});
   }
@@ -592,7 +592,7 @@ export class Volume implements Filesystem, AsyncDisposable {
       this.#state.ended = true;
       if (writing) writing.ended = true;
     }
-    await writing?.container.end();
+    await writing?.container.session.end();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -60,7 +60,7 @@ export class VolumeState {
   }
 
   get space(): Space {
-    return this.container.space;
+    return this.container.session.space;
   }
 
   /** Tells whether changes are still taken. */

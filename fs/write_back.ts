@@ -202,7 +202,7 @@ export class WriteBack {
       file.pages.set(number, page);
       if (fresh) file.fresh++;
       this.#pages++;
-      this.#container.space.promise(1);
+      this.#container.session.space.promise(1);
     }
     this.#changed(page);
     return page.data;
@@ -212,7 +212,7 @@ export class WriteBack {
   #changed(page: DirtyPage): void {
     if (!page.flushing) return;
     page.flushing = false;
-    this.#container.space.promise(1);
+    this.#container.session.space.promise(1);
   }
 
   /** Takes a page out; a page on the way has given its promise of room for a block already. */
@@ -221,7 +221,7 @@ export class WriteBack {
     file.pages.delete(number);
     if (page.fresh) file.fresh--;
     this.#pages--;
-    if (!page.flushing) this.#container.space.unpromise(1);
+    if (!page.flushing) this.#container.session.space.unpromise(1);
     if (file.pages.size === 0) this.#files.delete(file.ino);
     if (this.#spare.length < SPARE_PAGES) this.#spare.push(page.data.fill(0));
   }
@@ -336,7 +336,7 @@ export class WriteBack {
     for (let number = first; number < end;) {
       let present = 0;
       while (there(number + present)) present++;
-      for (const run of present > 0 ? this.#container.space.take(present) : []) {
+      for (const run of present > 0 ? this.#container.session.space.take(present) : []) {
         const writing = this.#writeRun(flush, number, run);
         if (writing) yield writing;
         number += run.count;
@@ -348,7 +348,8 @@ export class WriteBack {
   /** Seals the pages from `first` on and writes them to a run of blocks. */
   #writeRun(flush: Flush, first: number, run: Run): void | Promise<void> {
     const { file, order } = flush;
-    const { store, keys: { sealer }, openCommit: birth } = this.#container, { buffers } = this.#options;
+    const { store, keys: { sealer }, session: { openCommit: birth } } = this.#container,
+      { buffers } = this.#options;
     const plainBuffer = buffers.plain.take(run.count * BLOCK),
       plain = plainBuffer.subarray(0, run.count * BLOCK);
     const pages: DirtyPage[] = [];
@@ -395,7 +396,7 @@ export class WriteBack {
     pages: DirtyPage[],
     run: { readonly position: number; readonly birth: number; readonly size: number },
   ): void {
-    const { tables, space } = this.#container, log = this.#log, { birth } = run;
+    const { tables, session: { space } } = this.#container, log = this.#log, { birth } = run;
     for (let i = 0; i < pages.length;) {
       const position = run.position + i, offset = (first + i) * BLOCK;
       let count = 0, length = 0;

@@ -1,7 +1,7 @@
 import { Option } from "@commander-js/extra-typings";
 import { createEncryptionBlock, DEFAULT_SUITE, SUITE_NAMES } from "../../crypto/mod.ts";
 import type { BlockStore } from "../../fs/block/store.ts";
-import { Container } from "../../fs/container.ts";
+import { createContainer } from "../../fs/creating.ts";
 import type { ContainerKeys } from "../../fs/loading.ts";
 import { containerKeys, createRemote } from "../container.ts";
 import { interruptible } from "../interrupt.ts";
@@ -67,7 +67,7 @@ async function offerRecoveryKey({ passfile = [], extpass, keyFile }: PassphraseS
 async function fill(store: BlockStore, keys: ContainerKeys, encryptionBlock: Uint8Array): Promise<void> {
   const umask = Deno.build.os === "windows" ? 0o022 : Deno.umask();
   const root = { uid: Deno.uid() ?? 0, gid: Deno.gid() ?? 0, mode: 0o777 & ~umask };
-  await Container.create(store, keys, root);
+  await createContainer(store, keys, root);
   for (const copy of [0, 1] as const) {
     await store.writeHeader("key", copy, encryptionBlock);
     await store.flush();

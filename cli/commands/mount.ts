@@ -6,6 +6,7 @@ import { createSealer, DEFAULT_SUITE } from "../../crypto/mod.ts";
 import { mount, type Mounted } from "../../ffi/mod.ts";
 import { SessionEnd } from "../../ffi/session_end.ts";
 import { Container } from "../../fs/container.ts";
+import { createContainer } from "../../fs/creating.ts";
 import type { Filesystem } from "../../fs/filesystem.ts";
 import { OwnerOverride } from "../../fs/owner_override.ts";
 import { RamStore } from "../../fs/store/ram.ts";
@@ -338,7 +339,7 @@ async function serveRam(mounting: Mounting): Promise<void> {
   const sealer = await createSealer({ suite: DEFAULT_SUITE, containerId, keys: new Map([[1, key]]), engine });
   const keys = { containerId, sealer, generation: 1, keySequence: 1 }, store = new RamStore();
   const root = { uid: Deno.uid() ?? 0, gid: Deno.gid() ?? 0, mode: 0o755 };
-  await Container.create(store, keys, root);
+  await createContainer(store, keys, root);
   const session = crypto.getRandomValues(new Uint8Array(16));
   await using volume = new Volume(await Container.open(store, keys, { mode: "write", session }));
   await mounting.serve(volume, "ram:");

@@ -18,7 +18,7 @@ import { crashImages } from "../../fs/block/crash.ts";
 import { Medium, MediumStore } from "../../fs/block/medium.ts";
 import { RecordingStore } from "../../fs/block/recording.ts";
 import type { BlockStore } from "../../fs/block/store.ts";
-import { Container } from "../../fs/container.ts";
+import { createContainer } from "../../fs/creating.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import { keyFile, kind, makeBlock, passphrase, TEST_LIMITS } from "../crypto/blocks.ts";
 import { FILE, name, openVolume, SEED } from "../fs/fixture.ts";
@@ -49,7 +49,7 @@ async function keysOf(header: EncryptionHeader, masterKeys: ReadonlyMap<number, 
 async function container(): Promise<RamStore> {
   const store = new RamStore(), made = await makeBlock([passphrase, keyFile]);
   const keys = await keysOf(made.header, new Map([[1, made.masterKey]]));
-  await Container.create(store, keys, { uid: 0, gid: 0, mode: 0o755 });
+  await createContainer(store, keys, { uid: 0, gid: 0, mode: 0o755 });
   for (const copy of [0, 1] as const) store.writeHeader("key", copy, made.bytes);
   await store.flush();
   const volume = await openVolume(store, "write", { keys });

@@ -13,7 +13,7 @@ import { crashImages } from "../../fs/block/crash.ts";
 import { MediumStore } from "../../fs/block/medium.ts";
 import { RecordingStore } from "../../fs/block/recording.ts";
 import type { BlockStore } from "../../fs/block/store.ts";
-import { Container } from "../../fs/container.ts";
+import { createContainer } from "../../fs/creating.ts";
 import { checkContainer } from "../../fs/fsck.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import type { Volume } from "../../fs/volume.ts";
@@ -39,7 +39,7 @@ async function container(
 ): Promise<RamStore> {
   const store = new RamStore(), made = await making;
   const keys = await containerKeys(made.header, new Map([[1, made.masterKey]]));
-  await Container.create(store, keys, { uid: 0, gid: 0, mode: 0o755 });
+  await createContainer(store, keys, { uid: 0, gid: 0, mode: 0o755 });
   for (const copy of [0, 1] as const) store.writeHeader("key", copy, made.bytes);
   await store.flush();
   const volume = await openVolume(store, "write", { keys });

@@ -182,14 +182,14 @@ Deno.test("compacting is done once at a time, and ends when it is asked to", asy
 
 Deno.test("a read that fails while blocks are moved ends that, and no block is lost by it", async () => {
   const { store, volume, file } = await oneToMove();
-  const before = volume.container.space.freeBlocks;
+  const before = volume.container.session.space.freeBlocks;
   store.hold = (what) => what === "read" ? Promise.reject(new Error("away")) : undefined;
   await assert.rejects(volume.compact(), /away/);
   store.hold = () => undefined;
   volume.setAttributes(file, { mode: 0o600 });
   await volume.sync();
   await volume.sync();
-  assert.equal(volume.container.space.freeBlocks, before);
+  assert.equal(volume.container.session.space.freeBlocks, before);
   await volume.end();
 });
 
@@ -221,7 +221,7 @@ Deno.test("a file that grows while its blocks are moved keeps what was added to 
   await moving;
   assert.ok(equal(await data.read(file, 0, content.length), content));
   await state.committer.end();
-  await container.end();
+  await container.session.end();
   assert.deepEqual(await check(ram), []);
   assert.ok(equal(await (await openVolume(ram, "read")).read(file, 0, content.length), content));
 });

@@ -44,7 +44,7 @@ Deno.test("compact: a container whose files lie apart becomes as short as its co
   const done = await compactAlone(store);
   assert.deepEqual(await check(store), []);
   await assertTenths(store, 300, 100_000);
-  const live = 30 * 25, { space } = (await openVolume(store)).container;
+  const live = 30 * 25, { space } = (await openVolume(store)).container.session;
   assert.ok(done.after >= await store.size());
   assert.ok(before > 300 * 25 && done.after < live + space.reserve + 300, `${before}, then ${done.after}`);
   assert.ok(done.moved > 0 && done.unreadable === 0);
@@ -120,7 +120,7 @@ Deno.test("a container that is overwritten ten times and emptied stays small", a
   volume.setAttributes(ROOT, { mode: 0o700 });
   await volume.sync();
   await volume.checkpoint();
-  const reserve = volume.container.space.reserve * SEALED, bytes = await store.size() * SEALED;
+  const reserve = volume.container.session.space.reserve * SEALED, bytes = await store.size() * SEALED;
   assert.ok(bytes < (1 << 20) + reserve, `${bytes} bytes, ${reserve} of them reserve, while it is mounted`);
   await volume.end();
   const ended = await store.size() * SEALED;

@@ -73,19 +73,19 @@ export async function corrupt(
     return at;
   };
   change(tables, log, find);
-  await container.append(
-    container.freeze(),
+  await container.session.append(
+    container.session.freeze(),
     log.freeze(tables, (ino) => tables.inodes.size[ino]!),
     undefined,
   );
   if (options.checkpoint) {
-    await container.checkpoint({
+    await container.session.checkpoint({
       sizeOf: (ino) => tables.inodes.size[ino]!,
       commit: () => Promise.resolve(),
       pause: () => Promise.resolve(),
     });
   }
-  await container.end();
+  await container.session.end();
 }
 
 /** Overwrites blocks with bytes that no key made. */

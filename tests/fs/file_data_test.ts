@@ -116,7 +116,8 @@ Deno.test("a run that cannot be begun does not leave the one before it alone", s
     }
   }
   const { store } = await fresh((base) => new NeverWritten(base)), volume = await openVolume(store);
-  const { space, keys: { sealer } } = volume.container, file = volume.create(ROOT, name("f"), FILE);
+  const { session: { space }, keys: { sealer } } = volume.container,
+    file = volume.create(ROOT, name("f"), FILE);
   await volume.write(file, 0, pattern(5 * 4096));
   const take = space.take.bind(space), seal = sealer.seal.bind(sealer);
   // There is room in two pieces; the first one waits for the store, the second cannot be sealed.

@@ -3,6 +3,7 @@ import { Buffer } from "node:buffer";
 import { type BlockEngine, createSealer } from "../../crypto/mod.ts";
 import type { BlockStore } from "../../fs/block/store.ts";
 import { Container } from "../../fs/container.ts";
+import { createContainer } from "../../fs/creating.ts";
 import type { ContainerKeys } from "../../fs/loading.ts";
 import { FsError } from "../../fs/errors.ts";
 import type { Filesystem } from "../../fs/filesystem.ts";
@@ -25,7 +26,7 @@ export async function testKeys(suite: string = SUITES[0], engine?: BlockEngine):
 /** Makes an empty container in the store. */
 export async function makeContainer(store: BlockStore, suite?: string): Promise<void> {
   const keys = await testKeys(suite);
-  await Container.create(store, keys, { uid: 0, gid: 0, mode: 0o755 });
+  await createContainer(store, keys, { uid: 0, gid: 0, mode: 0o755 });
   keys.sealer[Symbol.dispose]();
 }
 

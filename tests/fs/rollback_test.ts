@@ -170,7 +170,7 @@ Deno.test("who opens to write judges what is written on, before anything is", as
       },
     });
   const keys = await testKeys();
-  await (await open(new RecordingStore(store))).end();
+  await (await open(new RecordingStore(store))).session.end();
   await playBack(store, older);
   const recorded = new RecordingStore(store);
   await assert.rejects(open(recorded), isRollback);

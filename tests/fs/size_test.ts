@@ -33,6 +33,6 @@ Deno.test(`a container takes 3 % more than its content, a block a file, and the 
   const volume = await openVolume(store), bytes = await storeTree(volume, SEED);
   await volume.end();
   const size = blockOffset(await store.size());
-  const limit = 1.03 * bytes + SEALED * (FILES + volume.container.space.reserve);
+  const limit = 1.03 * bytes + SEALED * (FILES + volume.container.session.space.reserve);
   assert.ok(size <= limit, `${size} bytes for ${bytes} in ${FILES} files, at most ${limit}`);
 });

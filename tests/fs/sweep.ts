@@ -18,6 +18,7 @@ import { blockOffset, BLOCKS_AT, blocksIn, HEADER_AT } from "../../fs/block/byte
 import { type Asked, Medium, MediumStore } from "../../fs/block/medium.ts";
 import { type BlockStore, HEADER_BYTES } from "../../fs/block/store.ts";
 import { Container } from "../../fs/container.ts";
+import { createContainer } from "../../fs/creating.ts";
 import { checkContainer } from "../../fs/fsck.ts";
 import type { ContainerKeys } from "../../fs/loading.ts";
 import { ROOT, S_IFLNK } from "../../fs/types.ts";
@@ -211,7 +212,7 @@ async function fill(
   synced: () => Promise<void>,
 ): Promise<void> {
   const store = new MediumStore(medium);
-  await Container.create(store, keys, { uid: 0, gid: 0, mode: 0o755 });
+  await createContainer(store, keys, { uid: 0, gid: 0, mode: 0o755 });
   for (const copy of [0, 1] as const) await store.writeHeader("key", copy, header.slice());
   const session = async (work: (volume: Volume, sync: () => Promise<void>) => Promise<void>) => {
     const session = crypto.getRandomValues(new Uint8Array(16));

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { containerKeys } from "../../cli/container.ts";
 import { changeEncryption } from "../../cli/key_change.ts";
 import { createEncryptionBlock, removeSlot } from "../../crypto/mod.ts";
-import { Container } from "../../fs/container.ts";
+import { createContainer } from "../../fs/creating.ts";
 import { loadState } from "../../fs/loading.ts";
 import { blockOffset } from "../../fs/block/byte_layout.ts";
 import { SEALED } from "../../crypto/sealer.ts";
@@ -55,7 +55,7 @@ async function makeImage() {
   const { header: { generation }, masterKey } = made;
   const keys = await containerKeys(made.header, new Map([[generation, masterKey]]));
   const store = new RamStore();
-  await Container.create(store, keys, { uid: 0, gid: 0, mode: 0o755 });
+  await createContainer(store, keys, { uid: 0, gid: 0, mode: 0o755 });
   for (const copy of [0, 1] as const) await store.writeHeader("key", copy, made.bytes);
   await store.flush();
   return { image: store.toBytes(), keys };
