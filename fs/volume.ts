@@ -1,44 +1,21 @@
 /** The filesystem over a container: what a mount and the command line use. */
 import { CoverError } from "../crypto/errors.ts";
-import { BLOCK } from "../crypto/sealer.ts";
-import { now } from "./clock.ts";
 import { compact, type Compacted } from "./compact.ts";
 import type { Container } from "./container.ts";
 import { Fenced, FsError } from "./errors.ts";
 import { getXattr, listXattr, removeXattr, setXattr } from "./extended_attributes.ts";
 import { FileData } from "./file_data.ts";
-import {
-  type AttributeChanges,
-  type Attributes,
-  type Filesystem,
-  type FilesystemStatistics,
-  type ListedEntry,
-  type NodeSpec,
-  RENAME_EXCHANGE,
-  RENAME_NOREPLACE,
-} from "./filesystem.ts";
-import { isDirectory, TARGET_MAX } from "./layout/changes.ts";
+import type { Filesystem, FilesystemStatistics } from "./filesystem.ts";
 import type { Tables } from "./layout/tables.ts";
 import type { DurablePoint } from "./loading.ts";
 import type { MoveOptions } from "./mover.ts";
 import { rekey, type Rekeyed } from "./rekey.ts";
 import { SpaceStatistics } from "./space_statistics.ts";
 import { isSameFile, openSuccessor } from "./succession.ts";
-import {
-  type CommitNumber,
-  type FileOffset,
-  type Ino,
-  NAME_MAX,
-  nearestTime,
-  ROOT,
-  S_IFLNK,
-  S_IFMT,
-  S_ISGID,
-} from "./types.ts";
+import { Tree } from "./tree.ts";
+import type { CommitNumber, FileOffset, Ino } from "./types.ts";
 import { VolumeState } from "./volume_state.ts";
 
-/** Hard links of a file at most, as on ext4. */
-const LINK_MAX = 65000;
 /** Bytes of dirty data before writers wait, unless said otherwise. */
 const DIRTY_BYTES = 64 << 20;
 
@@ -55,14 +32,10 @@ export interface VolumeOptions {
 }
 
 /** A filesystem in a container. */
-export class Volume implements Filesystem, AsyncDisposable {
-  #container: Container;
-  #state: VolumeState;
-  #data: FileData;
+export class Volume extends Tree implements Filesystem, AsyncDisposable {
   /** Of a writer that was replaced: the state as it was, and the files with data that is lost. */
   #replaced: { readonly state: VolumeState; readonly lost: ReadonlySet<Ino> } | undefined;
   #following: Promise<boolean> | undefined;
-  readonly #references = new Map<Ino, number>();
   readonly #statistics = new SpaceStatistics();
   /** Blocks are being moved: work that the end of the session ends. */
   #moving: Promise<unknown> | undefined;
@@ -73,367 +46,40 @@ export class Volume implements Filesystem, AsyncDisposable {
   onReplaced: ((before: Tables, lost: ReadonlySet<Ino>) => void) | undefined;
 
   constructor(container: Container, options: VolumeOptions = {}) {
-    this.#container = container;
-    this.#state = new VolumeState(container, {
-      dirtyBytes: options.dirtyBytes ?? DIRTY_BYTES,
-      relatime: options.atime !== "noatime",
-      commitInterval: options.commitInterval,
-    });
-    this.#data = new FileData(this.#state);
-    this.#state.committer.onDurable = () => {
+    super(
+      new VolumeState(container, {
+        dirtyBytes: options.dirtyBytes ?? DIRTY_BYTES,
+        relatime: options.atime !== "noatime",
+        commitInterval: options.commitInterval,
+      }),
+    );
+    this.state.committer.onDurable = () => {
       const point = container.durable;
       if (point) options.onDurable?.(point);
     };
     if (this.readOnly) return;
-    this.#removeOrphans();
     void container.store.fenced?.then((reason) => {
-      this.#state.committer.fail(reason);
+      this.state.committer.fail(reason);
       return this.refresh();
     }).catch(() => {}); // it is tried again with each refresh
   }
 
   /** The container; after another writer has taken over, one that reads what that one commits. */
   get container(): Container {
-    return this.#container;
+    return this.state.container;
   }
 
   get readOnly(): boolean {
-    return this.#container.readOnly;
-  }
-
-  get #tables(): Tables {
-    return this.container.tables;
-  }
-
-  /** Files that were open and unlinked when the last writer went away. */
-  #removeOrphans(): void {
-    const { inodes } = this.#tables;
-    for (let ino = ROOT + 1; ino < inodes.end; ino++) {
-      if (inodes.has(ino) && inodes.nlink[ino] === 0) this.#remove(ino);
-    }
-  }
-
-  /** A name that may be given to a new entry of a directory that still exists. */
-  #newName(directory: Ino, name: Uint8Array): void {
-    this.#state.directory(directory);
-    checkName(name);
-    if (this.#tables.inodes.nlink[directory] === 0) throw new FsError("ENOENT");
-  }
-
-  #find(directory: Ino, name: Uint8Array): { slot: number; ino: Ino } {
-    this.#state.directory(directory);
-    checkName(name);
-    const slot = this.#tables.dentries.find(directory, name);
-    if (slot < 0) throw new FsError("ENOENT");
-    return { slot, ino: this.#tables.dentries.inoAt(slot) };
+    return this.state.readOnly;
   }
 
   admit(): void | Promise<void> {
-    if (this.readOnly || this.#state.committer.failure !== undefined) return;
-    const waiting = this.#state.committer.admit();
+    if (this.readOnly || this.state.committer.failure !== undefined) return;
+    const waiting = this.state.committer.admit();
     if (waiting) return waiting.catch(() => {});
     if (this.container.session.space.available >= 1) return;
     // A change needs room for its record: grow now, so that the operation itself need not wait.
-    return this.#state.room(1).catch(() => {});
-  }
-
-  lookup(directory: Ino, name: Uint8Array): Ino | undefined {
-    this.#state.directory(directory);
-    if (name.length > NAME_MAX) throw new FsError("ENAMETOOLONG");
-    if (name.length === 1 && name[0] === 0x2e) return directory;
-    if (name.length === 2 && name[0] === 0x2e && name[1] === 0x2e) return this.parent(directory);
-    const slot = this.#tables.dentries.find(directory, name);
-    return slot < 0 ? undefined : this.#tables.dentries.inoAt(slot);
-  }
-
-  parent(directory: Ino): Ino {
-    const slot = this.#tables.dentries.directoryEntryOf(directory);
-    return slot < 0 ? ROOT : this.#tables.dentries.parentAt(slot);
-  }
-
-  attributes(ino: Ino): Attributes {
-    this.#state.live(ino);
-    const t = this.#tables.inodes;
-    const mode = t.mode[ino]!, symlink = (mode & S_IFMT) === S_IFLNK;
-    return {
-      ino,
-      generation: t.generation[ino]!,
-      mode,
-      nlink: t.nlink[ino]!,
-      uid: t.uid[ino]!,
-      gid: t.gid[ino]!,
-      rdev: t.rdev[ino]!,
-      size: symlink ? t.targets.get(ino)?.length ?? 0 : t.size[ino]!,
-      blocks: (this.#tables.extents.blocksOf(ino) + this.#state.dirty.freshBlocks(ino)) * (BLOCK / 512),
-      atime: { seconds: t.atimeS[ino]!, nanoseconds: t.atimeN[ino]! },
-      mtime: { seconds: t.mtimeS[ino]!, nanoseconds: t.mtimeN[ino]! },
-      ctime: { seconds: t.ctimeS[ino]!, nanoseconds: t.ctimeN[ino]! },
-      btime: { seconds: t.btimeS[ino]!, nanoseconds: t.btimeN[ino]! },
-    };
-  }
-
-  setAttributes(ino: Ino, changes: AttributeChanges): Attributes {
-    this.#state.live(ino);
-    this.#state.writable();
-    const t = this.#tables.inodes;
-    const [atime, mtime, ctime] = [changes.atime, changes.mtime, changes.ctime].map((one) =>
-      one && nearestTime(one)
-    );
-    if (changes.size !== undefined) this.#data.resize(ino, changes.size);
-    if (changes.mode !== undefined) t.mode[ino] = (t.mode[ino]! & S_IFMT) | (changes.mode & 0o7777);
-    if (changes.uid !== undefined) t.uid[ino] = changes.uid;
-    if (changes.gid !== undefined) t.gid[ino] = changes.gid;
-    this.#state.changed(ino, changes.size !== undefined);
-    if (atime) t.atimeS[ino] = atime.seconds, t.atimeN[ino] = atime.nanoseconds;
-    if (mtime) t.mtimeS[ino] = mtime.seconds, t.mtimeN[ino] = mtime.nanoseconds;
-    if (ctime) t.ctimeS[ino] = ctime.seconds, t.ctimeN[ino] = ctime.nanoseconds;
-    this.#state.committer.touched();
-    return this.attributes(ino);
-  }
-
-  create(directory: Ino, name: Uint8Array, spec: NodeSpec): Ino {
-    this.#state.writable();
-    this.#newName(directory, name);
-    const { inodes, dentries } = this.#tables;
-    if (dentries.find(directory, name) >= 0) throw new FsError("EEXIST");
-    this.#state.growing();
-    const folder = isDirectory(spec.mode), parentMode = inodes.mode[directory]!;
-    const inherits = (parentMode & S_ISGID) !== 0;
-    const ino = this.#make(
-      inherits
-        ? { ...spec, gid: inodes.gid[directory]!, mode: folder ? spec.mode | S_ISGID : spec.mode }
-        : spec,
-      folder ? 2 : 1,
-    );
-    dentries.insert(directory, name, ino, { directory: folder });
-    this.#state.log.entry(directory, name, ino, folder);
-    if (folder) inodes.nlink[directory]!++;
-    this.#state.changed(directory, true);
-    this.#state.committer.touched();
-    return ino;
-  }
-
-  createUnnamed(spec: NodeSpec): Ino {
-    this.#state.writable();
-    this.#state.growing();
-    const ino = this.#make(spec, 0);
-    this.#state.committer.touched();
-    return ino;
-  }
-
-  #make(spec: NodeSpec, nlink: number): Ino {
-    const { inodes } = this.#tables, symlink = (spec.mode & S_IFMT) === S_IFLNK;
-    if (symlink && (!spec.target || spec.target.length === 0)) throw new FsError("ENOENT");
-    if (symlink && spec.target!.length > TARGET_MAX) throw new FsError("ENAMETOOLONG");
-    const ino = inodes.allocate(), [seconds, nanoseconds] = now();
-    inodes.mode[ino] = spec.mode;
-    inodes.uid[ino] = spec.uid;
-    inodes.gid[ino] = spec.gid;
-    inodes.rdev[ino] = spec.rdev ?? 0;
-    inodes.nlink[ino] = nlink;
-    inodes.size[ino] = 0;
-    inodes.atimeS[ino] =
-      inodes.mtimeS[ino] =
-      inodes.ctimeS[ino] =
-      inodes.btimeS[ino] =
-        seconds;
-    inodes.atimeN[ino] =
-      inodes.mtimeN[ino] =
-      inodes.ctimeN[ino] =
-      inodes.btimeN[ino] =
-        nanoseconds;
-    if (symlink) {
-      const target = spec.target!.slice();
-      inodes.targets.set(ino, target);
-      this.#state.log.target(ino, target);
-    }
-    this.#state.log.inode(ino);
-    return ino;
-  }
-
-  link(ino: Ino, directory: Ino, name: Uint8Array): void {
-    this.#state.writable();
-    this.#state.live(ino);
-    this.#newName(directory, name);
-    const { inodes, dentries } = this.#tables;
-    if (isDirectory(inodes.mode[ino]!)) throw new FsError("EPERM");
-    if (dentries.find(directory, name) >= 0) throw new FsError("EEXIST");
-    if (inodes.nlink[ino]! >= LINK_MAX) throw new FsError("EMLINK");
-    this.#state.growing();
-    dentries.insert(directory, name, ino, { directory: false });
-    this.#state.log.entry(directory, name, ino, false);
-    inodes.nlink[ino]!++;
-    this.#state.changed(ino);
-    this.#state.changed(directory, true);
-    this.#state.committer.touched();
-  }
-
-  unlink(directory: Ino, name: Uint8Array): void {
-    this.#state.writable();
-    const { slot, ino } = this.#find(directory, name);
-    if (isDirectory(this.#tables.inodes.mode[ino]!)) throw new FsError("EISDIR");
-    this.#removeEntry(directory, name, slot);
-    this.#unlinked(ino);
-    this.#state.committer.touched();
-  }
-
-  rmdir(directory: Ino, name: Uint8Array): void {
-    this.#state.writable();
-    const { slot, ino } = this.#find(directory, name);
-    this.#emptyDirectory(ino);
-    this.#removeEntry(directory, name, slot);
-    this.#directoryGone(ino, directory);
-    this.#state.committer.touched();
-  }
-
-  #emptyDirectory(ino: Ino): void {
-    this.#state.directory(ino);
-    if (this.#tables.dentries.countOf(ino) > 0) throw new FsError("ENOTEMPTY");
-  }
-
-  #removeEntry(directory: Ino, name: Uint8Array, slot: number): void {
-    this.#tables.dentries.remove(slot);
-    this.#state.log.removeEntry(directory, name);
-    this.#state.changed(directory, true);
-  }
-
-  #unlinked(ino: Ino): void {
-    const { inodes } = this.#tables;
-    inodes.nlink[ino]!--;
-    this.#state.changed(ino);
-    if (inodes.nlink[ino] === 0 && !this.#references.has(ino)) this.#remove(ino);
-  }
-
-  #directoryGone(ino: Ino, parent: Ino): void {
-    const { inodes, dentries } = this.#tables;
-    inodes.nlink[parent]!--;
-    inodes.nlink[ino] = 0;
-    dentries.forgetDirectory(ino);
-    this.#state.changed(ino);
-    if (!this.#references.has(ino)) this.#remove(ino);
-  }
-
-  /** The inode has no name and nobody uses it. */
-  #remove(ino: Ino): void {
-    const { inodes } = this.#tables;
-    this.#data.remove(ino);
-    const generation = inodes.generation[ino]!;
-    inodes.remove(ino);
-    this.#state.log.removeInode(ino, generation);
-    this.#state.committer.dead(ino);
-  }
-
-  rename(from: Ino, name: Uint8Array, to: Ino, newName: Uint8Array, flags = 0): void {
-    this.#state.writable();
-    if (
-      (flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE)) !== 0 || flags === (RENAME_NOREPLACE | RENAME_EXCHANGE)
-    ) {
-      throw new FsError("EINVAL");
-    }
-    this.#state.directory(from);
-    this.#state.directory(to);
-    const { slot, ino } = this.#find(from, name), { inodes, dentries } = this.#tables;
-    this.#newName(to, newName);
-    const folder = isDirectory(inodes.mode[ino]!), otherSlot = dentries.find(to, newName);
-    if (folder && from !== to) this.#notInside(ino, to);
-    if (otherSlot < 0) {
-      if (flags & RENAME_EXCHANGE) throw new FsError("ENOENT");
-    } else if (flags & RENAME_NOREPLACE) throw new FsError("EEXIST");
-    else if (flags & RENAME_EXCHANGE) return this.#exchange(from, name, slot, to, newName, otherSlot);
-    else {
-      const other = dentries.inoAt(otherSlot);
-      if (other === ino) return; // two names of one file: POSIX says that nothing happens
-      const otherFolder = isDirectory(inodes.mode[other]!);
-      if (folder && !otherFolder) throw new FsError("ENOTDIR");
-      if (!folder && otherFolder) throw new FsError("EISDIR");
-      if (otherFolder) this.#emptyDirectory(other);
-      this.#removeEntry(to, newName, otherSlot);
-      if (otherFolder) this.#directoryGone(other, to);
-      else {
-        this.#unlinked(other);
-        this.#state.committer.must(ino);
-      }
-    }
-    this.#removeEntry(from, name, slot);
-    dentries.insert(to, newName, ino, { directory: folder });
-    this.#state.log.entry(to, newName, ino, folder);
-    if (folder && from !== to) inodes.nlink[from]!--, inodes.nlink[to]!++;
-    this.#state.changed(ino);
-    this.#state.changed(to, true);
-    this.#state.committer.touched();
-  }
-
-  /** A directory does not move into itself or below itself. */
-  #notInside(ino: Ino, directory: Ino): void {
-    for (let at = directory; at !== ROOT; at = this.parent(at)) {
-      if (at === ino) throw new FsError("EINVAL");
-    }
-  }
-
-  #exchange(
-    from: Ino,
-    name: Uint8Array,
-    slot: number,
-    to: Ino,
-    newName: Uint8Array,
-    otherSlot: number,
-  ): void {
-    const { inodes, dentries } = this.#tables;
-    const ino = dentries.inoAt(slot), other = dentries.inoAt(otherSlot);
-    if (ino === other) return;
-    const folder = isDirectory(inodes.mode[ino]!), otherFolder = isDirectory(inodes.mode[other]!);
-    if (otherFolder && from !== to) this.#notInside(other, from);
-    this.#removeEntry(from, name, slot);
-    this.#removeEntry(to, newName, otherSlot);
-    dentries.insert(from, name, other, { directory: otherFolder });
-    dentries.insert(to, newName, ino, { directory: folder });
-    this.#state.log.entry(from, name, other, otherFolder);
-    this.#state.log.entry(to, newName, ino, folder);
-    if (from !== to && folder !== otherFolder) {
-      inodes.nlink[folder ? from : to]!--;
-      inodes.nlink[folder ? to : from]!++;
-    }
-    for (const one of [ino, other]) this.#state.changed(one);
-    for (const one of [from, to]) this.#state.changed(one, true);
-    this.#state.committer.touched();
-  }
-
-  readlink(ino: Ino): Uint8Array {
-    this.#state.live(ino);
-    const target = this.#tables.inodes.targets.get(ino);
-    if ((this.#tables.inodes.mode[ino]! & S_IFMT) !== S_IFLNK || !target) throw new FsError("EINVAL");
-    this.#state.accessed(ino);
-    return target;
-  }
-
-  list(directory: Ino, cookie = 0): IterableIterator<ListedEntry> {
-    this.#state.directory(directory);
-    this.#state.accessed(directory);
-    return this.#tables.dentries.list(directory, cookie);
-  }
-
-  newest(directory: Ino): number {
-    this.#state.directory(directory);
-    return this.#tables.dentries.newestOf(directory);
-  }
-
-  hold(ino: Ino): void {
-    this.#state.live(ino);
-    this.#references.set(ino, (this.#references.get(ino) ?? 0) + 1);
-  }
-
-  drop(ino: Ino, count = 1): void {
-    const left = (this.#references.get(ino) ?? 0) - count;
-    if (left > 0) {
-      this.#references.set(ino, left);
-      return;
-    }
-    this.#references.delete(ino);
-    const { inodes } = this.#tables;
-    if (this.readOnly || this.#state.ended || !inodes.has(ino) || inodes.nlink[ino] !== 0) return;
-    if (this.#state.committer.failure !== undefined) return;
-    this.#remove(ino);
-    this.#state.committer.touched();
+    return this.state.room(1).catch(() => {});
   }
 
   read(
@@ -442,26 +88,26 @@ export class Volume implements Filesystem, AsyncDisposable {
     length: number,
     into?: Uint8Array,
   ): Uint8Array | Promise<Uint8Array> {
-    return this.#data.read(ino, offset, length, into);
+    return this.data.read(ino, offset, length, into);
   }
 
   write(ino: Ino, offset: FileOffset, data: Uint8Array): void | Promise<void> {
-    return this.#data.write(ino, offset, data);
+    return this.data.write(ino, offset, data);
   }
 
   allocate(ino: Ino, offset: FileOffset, length: number, mode: number): void | Promise<void> {
-    return this.#data.allocate(ino, offset, length, mode);
+    return this.data.allocate(ino, offset, length, mode);
   }
 
   seek(ino: Ino, offset: FileOffset, what: "data" | "hole"): FileOffset {
-    return this.#data.seek(ino, offset, what);
+    return this.data.seek(ino, offset, what);
   }
 
   async copy(from: Ino, offset: FileOffset, to: Ino, toOffset: FileOffset, length: number): Promise<number> {
-    this.#state.regular(from);
-    this.#state.regular(to);
+    this.state.regular(from);
+    this.state.regular(to);
     // What the copy itself adds to the end of the same file is not copied.
-    const end = Math.min(length, this.#tables.inodes.size[from]! - offset), step = 1 << 20;
+    const end = Math.min(length, this.state.tables.inodes.size[from]! - offset), step = 1 << 20;
     let done = 0;
     while (done < end) {
       await this.admit();
@@ -474,7 +120,7 @@ export class Volume implements Filesystem, AsyncDisposable {
   }
 
   closed(ino: Ino): void {
-    if (!this.#replaced?.lost.has(ino)) return this.#data.closed(ino);
+    if (!this.#replaced?.lost.has(ino)) return this.data.closed(ino);
     throw new FsError("EIO", "Data could not be written", { cause: this.#replaced.state.committer.failure });
   }
 
@@ -484,7 +130,7 @@ export class Volume implements Filesystem, AsyncDisposable {
 
   /** What is asked for durability: undefined of a reader, after another writer has taken over what tells of the loss. */
   get #writing(): VolumeState | undefined {
-    return this.#replaced?.state ?? (this.readOnly ? undefined : this.#state);
+    return this.#replaced?.state ?? (this.readOnly ? undefined : this.state);
   }
 
   async sync(): Promise<CommitNumber> {
@@ -494,8 +140,8 @@ export class Volume implements Filesystem, AsyncDisposable {
 
   /** Writes a checkpoint now, so that the next opening has no journal to replay. */
   async checkpoint(): Promise<void> {
-    this.#state.writable();
-    await this.#state.committer.checkpoint();
+    this.state.writable();
+    await this.state.committer.checkpoint();
   }
 
   /**
@@ -518,27 +164,27 @@ export class Volume implements Filesystem, AsyncDisposable {
   }
 
   #move<T>(work: (state: VolumeState, options: MoveOptions) => Promise<T>, options: MoveOptions): Promise<T> {
-    this.#state.writable();
+    this.state.writable();
     if (this.#moving) throw new CoverError("busy", "Cannot move blocks: that is under way already");
-    const moving = work(this.#state, options);
+    const moving = work(this.state, options);
     this.#moving = moving.catch(() => {}).finally(() => this.#moving = undefined);
     return moving;
   }
 
   getXattr(ino: Ino, name: Uint8Array): Uint8Array | undefined {
-    return getXattr(this.#state, ino, name);
+    return getXattr(this.state, ino, name);
   }
 
   setXattr(ino: Ino, name: Uint8Array, value: Uint8Array, flags = 0): void {
-    setXattr(this.#state, ino, { name, value, flags });
+    setXattr(this.state, ino, { name, value, flags });
   }
 
   listXattr(ino: Ino): Uint8Array[] {
-    return listXattr(this.#state, ino);
+    return listXattr(this.state, ino);
   }
 
   removeXattr(ino: Ino, name: Uint8Array): void {
-    removeXattr(this.#state, ino, name);
+    removeXattr(this.state, ino, name);
   }
 
   statistics(): FilesystemStatistics {
@@ -553,20 +199,19 @@ export class Volume implements Filesystem, AsyncDisposable {
   /** Readers, and writers that were replaced: goes on to the newest commit. @returns true if anything changed */
   async refresh(): Promise<boolean> {
     if (this.readOnly) return await this.container.refresh();
-    if (this.#state.ended || !(this.#state.committer.failure instanceof Fenced)) return false;
+    if (this.state.ended || !(this.state.committer.failure instanceof Fenced)) return false;
     return await (this.#following ??= this.#follow().finally(() => this.#following = undefined));
   }
 
   /** Becomes a reader of what the writer commits that has taken over. */
   async #follow(): Promise<boolean> {
-    const state = this.#state, container = await openSuccessor(this.#container);
+    const state = this.state, container = await openSuccessor(state.container);
     if (state.ended) return false;
     const lost = state.committer.unwritten;
     const kept = [...lost].filter((ino) => isSameFile(ino, state.tables, container.tables));
     this.#replaced = { state, lost: new Set(kept) };
-    this.#container = container;
-    this.#state = new VolumeState(container, { dirtyBytes: 0, relatime: false });
-    this.#data = new FileData(this.#state);
+    this.state = new VolumeState(container, { dirtyBytes: 0, relatime: false });
+    this.data = new FileData(this.state);
     this.onReplaced?.(state.tables, lost);
     await this.refreshSpace();
     return true;
@@ -579,17 +224,17 @@ export class Volume implements Filesystem, AsyncDisposable {
    * committed but the end could not be recorded
    */
   async end(): Promise<void> {
-    if (this.#state.ended) return;
+    if (this.state.ended) return;
     const writing = this.#writing;
     if (writing) writing.ending = true;
     try {
       await this.#moving;
-      for (const ino of [...this.#references.keys()]) this.drop(ino, Infinity);
+      this.dropAll();
       await writing?.committer.end();
     } catch (cause) {
       throw new CoverError("data-lost", "Cannot commit: data that was not flushed is lost", { cause });
     } finally {
-      this.#state.ended = true;
+      this.state.ended = true;
       if (writing) writing.ended = true;
     }
     await writing?.container.session.end();
@@ -602,11 +247,4 @@ export class Volume implements Filesystem, AsyncDisposable {
       await this.container.close();
     }
   }
-}
-
-function checkName(name: Uint8Array): void {
-  if (name.length > NAME_MAX) throw new FsError("ENAMETOOLONG");
-  if (name.length === 0) throw new FsError("ENOENT");
-  const dots = name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e));
-  if (dots || name.includes(0) || name.includes(0x2f)) throw new FsError("EINVAL");
 }
