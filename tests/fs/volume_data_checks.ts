@@ -54,6 +54,13 @@ export const DATA_CHECKS: Readonly<Record<string, VolumeCheck>> = {
     assert.throws(() => on.setAttributes(fifo, { size: 0 }), fails("EINVAL"));
   },
 
+  "writing nothing changes nothing, behind the end either": async (on, directory) => {
+    const file = await put(on, directory, "f", pattern(5000)), before = on.attributes(file);
+    await on.write(file, 9000, new Uint8Array(0));
+    assert.deepEqual(on.attributes(file), before);
+    await assertHolds(on, file, pattern(5000));
+  },
+
   "reading ends where the file does": async (on, directory) => {
     const file = await put(on, directory, "f", pattern(5000));
     assert.deepEqual(await on.read(file, 4990, 100), pattern(5000).subarray(4990));

@@ -401,6 +401,7 @@ export class MemoryFilesystem implements Filesystem {
     this.#checkChange();
     const node = this.#file(ino);
     if (offset + data.length > FILE_SIZE_MAX) throw new FsError("EFBIG");
+    if (data.length === 0) return; // write(2): nothing else happens to a regular file
     this.#fill(node, offset, data.length);
     this.#eachBlock(offset, data.length, (number, start, end, done) => {
       node.blocks.get(number)!.set(data.subarray(done, done + end - start), start);
