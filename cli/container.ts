@@ -18,7 +18,7 @@ import {
   writerKeyPair,
 } from "../crypto/mod.ts";
 import { CoverError, type ErrorKind } from "../crypto/errors.ts";
-import { openFallocate } from "../ffi/fallocate.ts";
+import { fallocate } from "../ffi/fallocate.ts";
 import { readKernelFile } from "../ffi/kernel_files.ts";
 import { openLibcrypto } from "../ffi/libcrypto.ts";
 import { ParallelLibcrypto } from "../ffi/parallel_libcrypto.ts";
@@ -389,7 +389,7 @@ export async function openExisting(locator: Locator, access: Access, mode: Acces
   switch (locator.kind) {
     case "file":
       await mustBeFile(locator.path);
-      return await openFileStore(locator.path, mode, { fallocate: openFallocate(), readKernelFile });
+      return await openFileStore(locator.path, mode, { fallocate, readKernelFile });
     case "remote":
       // The id and the proof of the key are known only once the encryption block is read: see `upgrade`.
       return await openRemoteStore({ ...await remoteOptions(locator.remote, access), mode: "read" });

@@ -16,7 +16,7 @@ import {
 import { basename, dirname, join } from "node:path";
 import { hex } from "../crypto/bytes.ts";
 import { CoverError } from "../crypto/errors.ts";
-import { openFallocate } from "../ffi/fallocate.ts";
+import { fallocate } from "../ffi/fallocate.ts";
 import { HEADER_AT } from "../fs/block/byte_layout.ts";
 import { HEADER_BYTES } from "../fs/block/store.ts";
 import { type FileStore, openFileStore } from "../fs/store/file.ts";
@@ -92,7 +92,7 @@ function partOf(path: string): string {
 async function createFile(path: string, part: string): Promise<FileStore> {
   removeParts(path);
   try {
-    return await openFileStore(part, "create", { fallocate: openFallocate() });
+    return await openFileStore(part, "create", { fallocate });
   } catch (error) {
     if (!(error instanceof CoverError)) throw error;
     const { kind, message, hint } = error; // nobody knows the other name

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { hex } from "../../crypto/bytes.ts";
 import { CoverError } from "../../crypto/errors.ts";
 import { calibrateRounds, SecretBytes, writerKeyPair } from "../../crypto/mod.ts";
-import { openFallocate } from "../../ffi/fallocate.ts";
+import { fallocate } from "../../ffi/fallocate.ts";
 import { type FileStore, openFileStore } from "../../fs/store/file.ts";
 import { openRemoteStore, type RemoteStore } from "../../fs/store/remote.ts";
 import { formatAddress } from "../../net/mod.ts";
@@ -76,7 +76,7 @@ async function create(locator: Locator, name: string, access: Access): Promise<F
       if (!found?.isDirectory()) {
         throw new CoverError("usage", `Cannot measure at "${locator.path}": it is not a folder`);
       }
-      return await openFileStore(join(locator.path, name), "create", { fallocate: openFallocate() });
+      return await openFileStore(join(locator.path, name), "create", { fallocate });
     }
     case "remote": {
       const containerId = crypto.getRandomValues(new Uint8Array(16));

@@ -22,13 +22,10 @@ import { type Ino, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "../../fs/types.ts";
 import { foldName } from "../../fs/folded_names.ts";
 import { replaceFile } from "../../net/atomic_file.ts";
 import { windowsNameProblem } from "../../net/windows_names.ts";
-import { withVolume } from "../container.ts";
-import { interruptible } from "../interrupt.ts";
-import { Items } from "../items.ts";
+import { copying, type CopyJob } from "../copying.ts";
 import { readingCommand } from "../options.ts";
 import { nameText, typeWord, writeOut } from "../output.ts";
 import { about, joinPath, lastName, resolve } from "../paths.ts";
-import { Progress } from "../progress.ts";
 import { readPieces, secondsOf } from "../transfer.ts";
 
 /** `coverfs get`: copies files of a container to this machine. */
@@ -42,25 +39,17 @@ export const getCommand = () =>
     .option("-r, --recursive", "directories with all that is below them")
     .option("-q, --quiet", "no progress")
     .action((paths, options) =>
-      interruptible((signal) =>
-        withVolume(options, { mode: "read" }, async (volume) => {
-          using progress = new Progress(options);
-          const target = paths.length > 1 ? paths[paths.length - 1]! : ".";
-          const sources = paths.length > 1 ? paths.slice(0, -1) : paths;
-          const items = new Items(), recursive = options.recursive === true;
-          const getter = new Getter(volume, { signal, progress, items, recursive });
-          const into = target !== "-" && targetDirectory(target, sources.length > 1);
-          const taken = new Taken();
-          for (const source of sources) {
-            await items.run(() => {
-              const name = into ? taken.add(localName(lastName(source), source), source) : "";
-              return getter.source(source, into ? join(target, name) : target);
-            });
-          }
-          getter.finish();
-          items.finish();
-        })
-      )
+      copying({ paths, target: ".", mode: "read", options }, async (volume, job) => {
+        const { sources, target, items } = job, getter = new Getter(volume, job), taken = new Taken();
+        const into = target !== "-" && targetDirectory(target, sources.length > 1);
+        for (const source of sources) {
+          await items.run(() => {
+            const name = into ? taken.add(localName(lastName(source), source), source) : "";
+            return getter.source(source, into ? join(target, name) : target);
+          });
+        }
+        getter.finish();
+      })
     );
 
 /** Whether sources go into the target under their own names. */
@@ -110,15 +99,12 @@ class Taken {
 
 class Getter {
   readonly #filesystem: Filesystem;
-  readonly #how: { signal: AbortSignal; progress: Progress; items: Items; recursive: boolean };
+  readonly #how: CopyJob;
   /** Where an inode with several names was copied to. */
   readonly #links = new Map<Ino, string>();
   readonly #directories: (() => void)[] = [];
 
-  constructor(
-    filesystem: Filesystem,
-    how: { signal: AbortSignal; progress: Progress; items: Items; recursive: boolean },
-  ) {
+  constructor(filesystem: Filesystem, how: CopyJob) {
     this.#filesystem = filesystem;
     this.#how = how;
   }

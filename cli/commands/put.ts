@@ -5,12 +5,9 @@ import { CoverError } from "../../crypto/errors.ts";
 import { FsError } from "../../fs/errors.ts";
 import type { Filesystem, NodeSpec } from "../../fs/filesystem.ts";
 import { type Ino, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG } from "../../fs/types.ts";
-import { withVolume } from "../container.ts";
-import { interruptible } from "../interrupt.ts";
-import { Items } from "../items.ts";
+import { copying, type CopyJob } from "../copying.ts";
 import { writingCommand } from "../options.ts";
 import { about, isDirectory, pathError, place, resolve } from "../paths.ts";
-import { Progress } from "../progress.ts";
 import { kept, PIECE, writePieces } from "../transfer.ts";
 
 /** `coverfs put`: copies local files into a container. */
@@ -24,26 +21,15 @@ export const putCommand = () =>
     .option("-r, --recursive", "directories with all that is below them")
     .option("-q, --quiet", "no progress")
     .action((paths, options) =>
-      interruptible((signal) =>
-        withVolume(options, { mode: "write" }, async (volume) => {
-          using progress = new Progress(options);
-          const target = paths.length > 1 ? paths[paths.length - 1]! : "/";
-          const sources = paths.length > 1 ? paths.slice(0, -1) : paths;
-          const items = new Items(), into = targetDirectory(volume, target, sources.length > 1);
-          const putter = new Putter(volume, {
-            signal,
-            progress,
-            items,
-            recursive: options.recursive === true,
-          });
-          for (const source of sources) {
-            const path = into ? `${target.replace(/\/+$/, "")}/${nameOf(source)}` : target;
-            await items.run(() => putter.put(source, path));
-          }
-          await putter.finish();
-          items.finish();
-        })
-      )
+      copying({ paths, target: "/", mode: "write", options }, async (volume, job) => {
+        const { sources, target, items } = job, putter = new Putter(volume, job);
+        const into = targetDirectory(volume, target, sources.length > 1);
+        for (const source of sources) {
+          const path = into ? `${target.replace(/\/+$/, "")}/${nameOf(source)}` : target;
+          await items.run(() => putter.put(source, path));
+        }
+        await putter.finish();
+      })
     );
 
 /** Whether sources go into the target under their own names. */
@@ -70,16 +56,13 @@ const utf8 = (text: string) => new TextEncoder().encode(text);
 
 class Putter {
   readonly #filesystem: Filesystem;
-  readonly #how: { signal: AbortSignal; progress: Progress; items: Items; recursive: boolean };
+  readonly #how: CopyJob;
   /** Inodes of local files with several names, by device and inode number. */
   readonly #links = new Map<string, Ino>();
   /** Directories get their times last: each entry made in them moves those. */
   readonly #directories: (() => void)[] = [];
 
-  constructor(
-    filesystem: Filesystem,
-    how: { signal: AbortSignal; progress: Progress; items: Items; recursive: boolean },
-  ) {
+  constructor(filesystem: Filesystem, how: CopyJob) {
     this.#filesystem = filesystem;
     this.#how = how;
   }
