@@ -4,13 +4,10 @@ import { join } from "node:path";
 import { chooseLocator, locatorName, parseLocator } from "../../cli/locator.ts";
 import { CoverError } from "../../crypto/errors.ts";
 import { HAS_SYMLINKS, WINDOWS } from "../platform.ts";
+import { isCover } from "../errors.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
 const TOKEN = "A".repeat(43);
-
-function isKind(kind: string): (error: unknown) => boolean {
-  return (error) => error instanceof CoverError && error.kind === kind;
-}
 
 Deno.test("a path, a bare word and a file URL are files", strict, () => {
   const paths: [string, string][] = [
@@ -38,9 +35,9 @@ Deno.test("RAM and servers are told by their scheme, in letters of any case", st
 });
 
 Deno.test("object stores and unknown schemes are refused, never taken for paths", strict, () => {
-  assert.throws(() => parseLocator("s3://bucket/prefix"), isKind("unsupported"));
+  assert.throws(() => parseLocator("s3://bucket/prefix"), isCover("unsupported"));
   for (const text of ["", "http://host/box", "coverfs://", "file://%zz/box"]) {
-    assert.throws(() => parseLocator(text), isKind("usage"), text);
+    assert.throws(() => parseLocator(text), isCover("usage"), text);
   }
 });
 
@@ -79,11 +76,11 @@ Deno.test("what is given counts before the environment, and nothing at all is wr
     Deno.env.set("COVERFS_CONTAINER", "from-environment");
     assert.deepEqual(chooseLocator("given"), { kind: "file", path: "given" });
     assert.deepEqual(chooseLocator(undefined), { kind: "file", path: "from-environment" });
-    assert.throws(() => chooseLocator(""), isKind("usage"), "an empty one is not silently another one");
+    assert.throws(() => chooseLocator(""), isCover("usage"), "an empty one is not silently another one");
     Deno.env.set("COVERFS_CONTAINER", "");
-    assert.throws(() => chooseLocator(undefined), isKind("usage"));
+    assert.throws(() => chooseLocator(undefined), isCover("usage"));
     Deno.env.delete("COVERFS_CONTAINER");
-    assert.throws(() => chooseLocator(undefined), isKind("usage"));
+    assert.throws(() => chooseLocator(undefined), isCover("usage"));
   } finally {
     if (before === undefined) Deno.env.delete("COVERFS_CONTAINER");
     else Deno.env.set("COVERFS_CONTAINER", before);

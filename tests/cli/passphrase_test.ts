@@ -2,17 +2,13 @@ import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { join } from "node:path";
 import { readNewPassphrase, readPassphrase, withEnvironment } from "../../cli/passphrase.ts";
-import { CoverError } from "../../crypto/errors.ts";
 import { type OnTerminal, onTerminalOf } from "./terminal.ts";
 import { WINDOWS } from "../platform.ts";
+import { isCover } from "../errors.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
 /** On Windows: tests/windows. */
 const onPosix = { ...strict, ignore: WINDOWS };
-
-function isKind(kind: string, message = /./): (error: unknown) => boolean {
-  return (error) => error instanceof CoverError && error.kind === kind && message.test(error.message);
-}
 
 class Folder implements Disposable {
   readonly path = Deno.makeTempDirSync({ prefix: "coverfs-test-" });
@@ -63,7 +59,7 @@ Deno.test(
     assert.equal(await readPassphrase({ extpass }, "box"), "quoted");
     await assert.rejects(
       readPassphrase({ extpass: `echo from-command${WINDOWS ? "&" : ";"} exit 3` }, "box"),
-      (error) => isKind("usage", /ended with 3/)(error) && !String(error).includes("from-command"),
+      (error) => isCover("usage", /ended with 3/)(error) && !String(error).includes("from-command"),
     );
   },
 );
@@ -71,12 +67,12 @@ Deno.test(
 Deno.test("what cannot be read is wrong usage, without the content", strict, async () => {
   using folder = new Folder();
   const latin1 = folder.file("latin1", Uint8Array.of(0x47, 0xfc, 0x52));
-  await assert.rejects(readPassphrase({ passfile: [latin1] }, "box"), isKind("usage", /not UTF-8/));
+  await assert.rejects(readPassphrase({ passfile: [latin1] }, "box"), isCover("usage", /not UTF-8/));
   const none = join(folder.path, "none");
-  await assert.rejects(readPassphrase({ passfile: [none] }, "box"), isKind("usage", /ENOENT/));
+  await assert.rejects(readPassphrase({ passfile: [none] }, "box"), isCover("usage", /ENOENT/));
   await assert.rejects(
     readPassphrase({ passfile: [latin1], extpass: "echo x" }, "box"),
-    isKind("usage", /do not go together/),
+    isCover("usage", /do not go together/),
   );
 });
 
@@ -84,7 +80,7 @@ Deno.test("a new passphrase is not empty", strict, async () => {
   using folder = new Folder();
   for (const content of ["", "\n", "\r\n"]) {
     const passfile = [folder.file("pass", content)];
-    await assert.rejects(readNewPassphrase({ passfile }, "box"), isKind("usage", /empty/));
+    await assert.rejects(readNewPassphrase({ passfile }, "box"), isCover("usage", /empty/));
   }
   assert.equal(await readNewPassphrase({ passfile: [folder.file("pass", "x\n")] }, "box"), "x");
 });

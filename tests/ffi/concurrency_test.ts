@@ -6,7 +6,7 @@ import { checkContainer } from "../../fs/fsck.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import { ROOT, S_IFREG } from "../../fs/types.ts";
 import { until } from "../cli/run.ts";
-import { FILE, FOLDER, makeContainer, name, openVolume, testKeys } from "../fs/fixture.ts";
+import { FILE, FOLDER, makeContainer, name, openVolume, ramContainer, testKeys } from "../fs/fixture.ts";
 import { delayed } from "../model/delayed_filesystem.ts";
 import { MemoryFilesystem } from "../model/memory_filesystem.ts";
 import { shell, strict, testMount } from "./mounts.ts";
@@ -19,8 +19,7 @@ for (const directIo of [true, false]) {
     const claim = directIo ? "no page is half written" : "nothing is read that was not written";
     const cache = directIo ? "without" : "with";
     Deno.test(`many read and write ${where} at once, ${cache} the page cache: ${claim}`, strict, async () => {
-      const store = new RamStore();
-      await makeContainer(store);
+      const store = await ramContainer();
       // So little may be dirty that it is written, and read from the store, all the time.
       await using volume = await openVolume(store, "write", { dirtyBytes: 1 << 16 });
       volume.setAttributes(ROOT, { uid: Deno.uid()!, gid: Deno.gid()! });

@@ -7,7 +7,7 @@ import { mount } from "../../ffi/mod.ts";
 import { wide } from "../../ffi/wide_strings.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import { ROOT } from "../../fs/types.ts";
-import { FILE, makeContainer, name, openVolume } from "../fs/fixture.ts";
+import { FILE, name, openVolume, ramContainer } from "../fs/fixture.ts";
 import {
   ALL_SHARED,
   assertStatus,
@@ -23,8 +23,7 @@ import {
 } from "./dokan_bed.ts";
 
 Deno.test("a read-only mount refuses every change; space and label are told", strict, async () => {
-  const store = new RamStore();
-  await makeContainer(store);
+  const store = await ramContainer();
   {
     await using volume = await openVolume(store);
     volume.create(ROOT, name("f"), FILE);
@@ -56,8 +55,7 @@ Deno.test(
   "without Dokan it is told where it comes from; a mountpoint that cannot be is refused",
   strict,
   async () => {
-    const store = new RamStore();
-    await makeContainer(store);
+    const store = await ramContainer();
     await using volume = await openVolume(store);
     await assert.rejects(mount(volume, "X:"), /Dokan is not installed; version 2\.3\.1 .* https:/);
     await assert.rejects(mount(volume, "1:", { library: DOUBLE! }), /no such drive letter/);
@@ -87,8 +85,7 @@ Deno.test("a folder is a mountpoint if it is there, and empty", strict, async ()
 });
 
 async function made(): Promise<RamStore> {
-  const store = new RamStore();
-  await makeContainer(store);
+  const store = await ramContainer();
   return store;
 }
 

@@ -8,7 +8,7 @@ import { RamStore } from "../../fs/store/ram.ts";
 import { ROOT } from "../../fs/types.ts";
 import { assertFiles, blocksOfFile, check, FILES, repair, spoil, treeStore } from "./damaged_containers.ts";
 import { kind } from "../crypto/blocks.ts";
-import { equal, FILE, makeContainer, name, openVolume, pattern, testKeys } from "./fixture.ts";
+import { equal, FILE, makeContainer, name, openVolume, pattern, ramContainer, testKeys } from "./fixture.ts";
 
 const encryptionBlock = new Uint8Array(4096).fill(5);
 
@@ -39,8 +39,7 @@ Deno.test("clone: the copy is clean, holds all, and has the same sealed blocks w
 });
 
 Deno.test("clone: a session that is still open ends in the copy with the commit that was read", async () => {
-  const source = new RamStore();
-  await makeContainer(source);
+  const source = await ramContainer();
   const writer = await openVolume(source);
   await writer.write(writer.create(ROOT, name("f"), FILE), 0, pattern(10_000));
   await writer.sync();
@@ -57,8 +56,7 @@ Deno.test("clone: a session that is still open ends in the copy with the commit 
 });
 
 Deno.test("clone: blocks that a writer reuses meanwhile are taken from a newer commit", async () => {
-  const base = new RamStore();
-  await makeContainer(base);
+  const base = await ramContainer();
   const writer = await openVolume(base),
     files = [0, 1, 2, 3].map((i) => writer.create(ROOT, name(`f${i}`), FILE));
   for (const [i, file] of files.entries()) await writer.write(file, 0, pattern(1 << 20, i + 1));

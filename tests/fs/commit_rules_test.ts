@@ -3,7 +3,6 @@
  * somebody who may write to it.
  */
 import assert from "node:assert/strict";
-import { CoverError } from "../../crypto/errors.ts";
 import { BLOCK, Kind, SEALED } from "../../crypto/sealer.ts";
 import { StoreDecorator } from "../../fs/block/decorator.ts";
 import { RecordingStore, type StoreEvent } from "../../fs/block/recording.ts";
@@ -13,7 +12,8 @@ import { CHUNK_FIRST, JournalReader, JournalWriter, RECORD_MAX } from "../../fs/
 import { loadState } from "../../fs/loading.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import { ROOT, S_IFLNK, SECONDS_MAX } from "../../fs/types.ts";
-import { equal, FILE, makeContainer, name, openVolume, pattern, testKeys } from "./fixture.ts";
+import { equal, FILE, makeContainer, name, openVolume, pattern, ramContainer, testKeys } from "./fixture.ts";
+import { isCover } from "../errors.ts";
 
 Deno.test("a record that does not carry the hash of the one before is not read", async () => {
   const store = new RamStore(), { sealer } = await testKeys();
@@ -112,8 +112,7 @@ Deno.test("access times of more than a record has room for do not break a commit
 
 for (const damaged of [0, 1] as const) {
   Deno.test(`with superblock slot ${damaged} damaged, it is made good and durable before the other is touched`, async () => {
-    const base = new RamStore();
-    await makeContainer(base);
+    const base = await ramContainer();
     await base.writeHeader("super", damaged, new Uint8Array(SEALED).fill(0xee));
     const store = new RecordingStore(base), volume = await openVolume(store);
     const slots = store.events.filter((event) => event.kind === "header").map((event) => event.copy);
@@ -125,8 +124,7 @@ for (const damaged of [0, 1] as const) {
 }
 
 Deno.test("what a killed writer left is made durable before the superblock counts on it", async () => {
-  const base = new RamStore();
-  await makeContainer(base);
+  const base = await ramContainer();
   const killed = await openVolume(base);
   await killed.write(killed.create(ROOT, name("f"), FILE), 0, pattern(5000));
   await killed.sync();
@@ -138,8 +136,7 @@ Deno.test("what a killed writer left is made durable before the superblock count
 });
 
 Deno.test("a checkpoint is durable before a superblock names it, though nothing is left to commit", async () => {
-  const base = new RamStore();
-  await makeContainer(base);
+  const base = await ramContainer();
   const store = new RecordingStore(base), volume = await openVolume(store);
   await volume.write(volume.create(ROOT, name("f"), FILE), 0, pattern(5000));
   await volume.sync();
@@ -153,8 +150,7 @@ Deno.test("a checkpoint is durable before a superblock names it, though nothing 
 });
 
 Deno.test("much data is durable before the record that names it is written, and that before sync() resolves", async () => {
-  const base = new RamStore();
-  await makeContainer(base);
+  const base = await ramContainer();
   const store = new RecordingStore(base), volume = await openVolume(store);
   await volume.write(volume.create(ROOT, name("f"), FILE), 0, pattern(65 * 4096));
   const before = store.events.length;
@@ -168,8 +164,7 @@ Deno.test("much data is durable before the record that names it is written, and 
 });
 
 Deno.test("a commit never records a size whose data is not written", async () => {
-  const store = new RamStore();
-  await makeContainer(store);
+  const store = await ramContainer();
   const volume = await openVolume(store);
   const grown = volume.create(ROOT, name("grown"), FILE), other = volume.create(ROOT, name("other"), FILE);
   await volume.write(grown, 0, pattern(5000));
@@ -185,8 +180,7 @@ Deno.test("a commit never records a size whose data is not written", async () =>
 });
 
 Deno.test("a damaged record with a good one behind it bars writing: acknowledged commits would be lost", async () => {
-  const base = new RamStore();
-  await makeContainer(base);
+  const base = await ramContainer();
   const store = new RecordingStore(base), volume = await openVolume(store);
   volume.create(ROOT, name("one"), FILE);
   const before = store.events.length;
@@ -196,21 +190,19 @@ Deno.test("a damaged record with a good one behind it bars writing: acknowledged
   await volume.sync();
   await base.write(record.position, new Uint8Array(SEALED).fill(0xee));
   assert.equal((await openVolume(base, "read")).lookup(ROOT, name("one")), undefined);
-  await assert.rejects(openVolume(base), isKind("damaged"));
+  await assert.rejects(openVolume(base), isCover("damaged"));
   await volume.end();
 });
 
 Deno.test("an encryption block that is older than the superblock says is refused", async () => {
-  const store = new RamStore();
-  await makeContainer(store);
+  const store = await ramContainer();
   const keys = { ...await testKeys(), keySequence: 0 };
-  await assert.rejects(Container.open(store, keys, { mode: "read" }), isKind("rollback"));
+  await assert.rejects(Container.open(store, keys, { mode: "read" }), isCover("rollback"));
 });
 
 /** A container in which one small commit was made, without a flush between data and record. */
 async function smallCommit() {
-  const base = new RamStore();
-  await makeContainer(base);
+  const base = await ramContainer();
   const store = new RecordingStore(base), volume = await openVolume(store), before = store.events.length;
   await volume.write(volume.create(ROOT, name("f"), FILE), 0, pattern(5000));
   await volume.sync();
@@ -258,8 +250,7 @@ Deno.test("a small commit that another one follows counts though its blocks are 
 });
 
 Deno.test("a small commit does not rest on a block that it has itself replaced: that may be used again at once", async () => {
-  const base = new RamStore();
-  await makeContainer(base);
+  const base = await ramContainer();
   const store = new RecordingStore(base), volume = await openVolume(store, "write", { dirtyBytes: 4096 });
   const file = volume.create(ROOT, name("f"), FILE), other = volume.create(ROOT, name("g"), FILE);
   const before = store.events.length;
@@ -280,7 +271,7 @@ Deno.test("a small commit behind which the session ended needs no proof: its dam
   const damaged = await withBlock(base, data.position, new Uint8Array(SEALED));
   const reader = await openVolume(damaged, "read"), file = reader.lookup(ROOT, name("f"))!;
   assert.equal(reader.attributes(file).size, 5000);
-  await assert.rejects(async () => await reader.read(file, 0, 5000), isKind("integrity"));
+  await assert.rejects(async () => await reader.read(file, 0, 5000), isCover("integrity"));
 });
 
 Deno.test("a record with a flag that this version does not know is refused", async () => {
@@ -293,14 +284,13 @@ Deno.test("a record with a flag that this version does not know is refused", asy
   await keys.sealer.seal(run, plain, sealed);
   await assert.rejects(
     async () => await openVolume(await withBlock(base, head, sealed), "read"),
-    isKind("unsupported"),
+    isCover("unsupported"),
   );
   await volume.end();
 });
 
 Deno.test("a superblock names no chunk of journal that was given back, however many checkpoints a session writes", async () => {
-  const store = new RamStore();
-  await makeContainer(store);
+  const store = await ramContainer();
   const volume = await openVolume(store);
   for (let checkpoint = 0; checkpoint < 4; checkpoint++) {
     volume.create(ROOT, name(`f${checkpoint}`), FILE);
@@ -317,10 +307,6 @@ Deno.test("a superblock names no chunk of journal that was given back, however m
   }
   await volume.end();
 });
-
-function isKind(kind: CoverError["kind"]) {
-  return (error: unknown) => error instanceof CoverError && error.kind === kind;
-}
 
 /** Where the superblock was written. */
 function headersAt(events: readonly StoreEvent[]): number[] {

@@ -8,7 +8,7 @@ import type { BlockStore } from "../../fs/block/store.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import { type Ino, ROOT } from "../../fs/types.ts";
 import { blocksOfFile, check, spoil } from "./damaged_containers.ts";
-import { equal, FILE, makeContainer, name, openVolume, pattern, SEED } from "./fixture.ts";
+import { equal, FILE, makeContainer, name, openVolume, pattern, ramContainer, SEED } from "./fixture.ts";
 
 /** Compacts a container that is not in use. */
 async function compactAlone(store: BlockStore): Promise<Compacted> {
@@ -18,8 +18,7 @@ async function compactAlone(store: BlockStore): Promise<Compacted> {
 
 /** A container of many files of which only every tenth is left. */
 async function holey(files: number, bytes: number): Promise<RamStore> {
-  const store = new RamStore();
-  await makeContainer(store);
+  const store = await ramContainer();
   const volume = await openVolume(store);
   for (let i = 0; i < files; i++) {
     await volume.admit();
@@ -99,8 +98,7 @@ Deno.test(`compact: interrupted when only a few blocks are moved, nothing is los
 });
 
 Deno.test("a container that is overwritten ten times and emptied stays small", async () => {
-  const store = new RamStore();
-  await makeContainer(store);
+  const store = await ramContainer();
   let volume = await openVolume(store);
   const files: Ino[] = [], size = 8 << 20, content = pattern(size);
   for (let i = 0; i < 8; i++) files.push(volume.create(ROOT, name(`f${i}`), FILE));

@@ -15,10 +15,10 @@ import {
   FILE,
   FOLDER,
   inoOf,
-  makeContainer,
   name,
   openVolume,
   pattern,
+  ramContainer,
   testKeys,
   walk,
 } from "./fixture.ts";
@@ -39,8 +39,7 @@ export function contentOf(path: string): Uint8Array {
 
 /** Makes a container with {@linkcode FILES}; with two checkpoints and some journal behind them. */
 export async function treeStore(): Promise<RamStore> {
-  const store = new RamStore();
-  await makeContainer(store);
+  const store = await ramContainer();
   const volume = await openVolume(store);
   for (const [i, path] of Object.keys(FILES).entries()) {
     const parts = path.slice(1).split("/"), file = parts.pop()!;

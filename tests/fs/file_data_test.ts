@@ -13,7 +13,7 @@ import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE } from "../../fs/filesystem.t
 import { RamStore } from "../../fs/store/ram.ts";
 import { ROOT } from "../../fs/types.ts";
 import { VolumeState } from "../../fs/volume_state.ts";
-import { equal, FILE, makeContainer, name, openVolume, pattern, randomNumbers, testKeys } from "./fixture.ts";
+import { equal, FILE, name, openVolume, pattern, ramContainer, randomNumbers, testKeys } from "./fixture.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
 const MIB = 1 << 20;
@@ -21,8 +21,7 @@ const MIB = 1 << 20;
 async function fresh<T extends BlockStore>(
   wrap: (base: RamStore) => T,
 ): Promise<{ base: RamStore; store: T }> {
-  const base = new RamStore();
-  await makeContainer(base);
+  const base = await ramContainer();
   return { base, store: wrap(base) };
 }
 

@@ -7,6 +7,7 @@ import { createContainer } from "../../fs/creating.ts";
 import type { ContainerKeys } from "../../fs/loading.ts";
 import { FsError } from "../../fs/errors.ts";
 import type { Filesystem } from "../../fs/filesystem.ts";
+import { RamStore } from "../../fs/store/ram.ts";
 import { type Ino, ROOT, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "../../fs/types.ts";
 import { Volume, type VolumeOptions } from "../../fs/volume.ts";
 
@@ -28,6 +29,13 @@ export async function makeContainer(store: BlockStore, suite?: string): Promise<
   const keys = await testKeys(suite);
   await createContainer(store, keys, { uid: 0, gid: 0, mode: 0o755 });
   keys.sealer[Symbol.dispose]();
+}
+
+/** A store in RAM with an empty container. */
+export async function ramContainer(): Promise<RamStore> {
+  const store = new RamStore();
+  await makeContainer(store);
+  return store;
 }
 
 /** Opens the container in the store as a volume. */

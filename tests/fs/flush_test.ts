@@ -9,7 +9,7 @@ import type { StoreTraits } from "../../fs/block/store.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import { type Ino, ROOT } from "../../fs/types.ts";
 import type { Volume } from "../../fs/volume.ts";
-import { equal, FILE, makeContainer, name, openVolume, pattern, testKeys } from "./fixture.ts";
+import { equal, FILE, makeContainer, name, openVolume, pattern, ramContainer, testKeys } from "./fixture.ts";
 
 const BLOCK = 4096;
 /** From so many dirty pages on a file is written without being asked for. */
@@ -24,8 +24,7 @@ async function crashAfterFsync(
   meanwhile: (volume: Volume, ino: Ino) => Promise<void> | void,
   newest: Uint8Array,
 ): Promise<Uint8Array> {
-  const store = new RamStore();
-  await makeContainer(store);
+  const store = await ramContainer();
   const volume = await openVolume(store), ino = volume.create(ROOT, name("f"), FILE);
   const content = async (of: Volume) => await of.read(ino, 0, of.attributes(ino).size);
   await volume.write(ino, 0, before);
@@ -66,8 +65,7 @@ Deno.test("fsync() keeps the size of what was written before it, though more is 
 
 Deno.test("a commit holds no data beyond the size that it records, though a gap is filled while it is made", async () => {
   const before = changed(new Uint8Array(0), 10 * BLOCK, pattern(500)), gap = pattern(BLOCK, 2);
-  const store = new RamStore();
-  await makeContainer(store);
+  const store = await ramContainer();
   const volume = await openVolume(store), ino = volume.create(ROOT, name("f"), FILE);
   await volume.write(ino, 10 * BLOCK, pattern(500));
   const synced = volume.fsync(ino);
@@ -147,8 +145,7 @@ class HoldingStore extends StoreDecorator {
 
 /** Opens a volume on a store that holds runs, with one file of many pages whose writing has begun. */
 async function whileWriting(held: (earlier: number) => boolean, at = 0) {
-  const base = new RamStore();
-  await makeContainer(base);
+  const base = await ramContainer();
   const store = new HoldingStore(base, held), volume = await openVolume(store);
   const many = volume.create(ROOT, name("many"), FILE), other = volume.create(ROOT, name("other"), FILE);
   await volume.write(many, at, pattern(MANY * BLOCK));

@@ -6,13 +6,12 @@ import { headerOf, readHeaderBackup, tryHeader } from "../../fs/header_backup.ts
 import { RamStore } from "../../fs/store/ram.ts";
 import { ROOT } from "../../fs/types.ts";
 import { check, codesOf, repair, spoil } from "./damaged_containers.ts";
-import { equal, FILE, makeContainer, name, openVolume, pattern, testKeys } from "./fixture.ts";
+import { equal, FILE, name, openVolume, pattern, ramContainer, testKeys } from "./fixture.ts";
 
 const MEGABYTE = 1 << 20;
 
 Deno.test("the first megabyte is gone: with a header backup everything else is there, and fsck names what is not", async () => {
-  const store = new RamStore();
-  await makeContainer(store);
+  const store = await ramContainer();
   const volume = await openVolume(store);
   for (let i = 0; i < 6; i++) {
     await volume.write(volume.create(ROOT, name(`f${i}`), FILE), 0, pattern(MEGABYTE, i + 1));
@@ -46,8 +45,7 @@ Deno.test("the first megabyte is gone: with a header backup everything else is t
 
 Deno.test("one damaged block of a container that was never checkpointed costs nothing but data", async () => {
   for (const position of [0, 1, 3, 4]) {
-    const store = new RamStore();
-    await makeContainer(store);
+    const store = await ramContainer();
     const volume = await openVolume(store);
     await volume.write(volume.create(ROOT, name("f"), FILE), 0, pattern(5000));
     await volume.end();

@@ -12,7 +12,7 @@ import { RamStore } from "../../fs/store/ram.ts";
 import { ROOT } from "../../fs/types.ts";
 import type { Volume } from "../../fs/volume.ts";
 import { check, codesOf, repair, spoil } from "./damaged_containers.ts";
-import { equal, FILE, makeContainer, name, openVolume, pattern, SEED, testKeys } from "./fixture.ts";
+import { equal, FILE, name, openVolume, pattern, ramContainer, SEED, testKeys } from "./fixture.ts";
 
 /** A container of one session with a commit for each file, and where the records of these lie. */
 async function commits(count: number, end = true): Promise<{ store: RamStore; records: number[] }> {
@@ -100,8 +100,7 @@ Deno.test("journal: who reads is told of a damaged record with a good one behind
 
 /** A container with a writer that adds a file, commits it, and tells where the record lies. */
 async function written() {
-  const base = new RamStore();
-  await makeContainer(base);
+  const base = await ramContainer();
   const store = new RecordingStore(base), volume = await openVolume(store);
   const add = async (i: number): Promise<number> => {
     await volume.write(volume.create(ROOT, name(`file ${i}`), FILE), 0, pattern(5000, i + 1));
@@ -204,8 +203,7 @@ Deno.test("journal: damage of a session leads to the loss of the sessions after 
 });
 
 Deno.test("journal: damage that only the previous checkpoint would need costs nothing", async () => {
-  const base = new RamStore();
-  await makeContainer(base);
+  const base = await ramContainer();
   const store = new RecordingStore(base), volume = await openVolume(store);
   const add = async (i: number) => {
     await volume.write(volume.create(ROOT, name(`file ${i}`), FILE), 0, pattern(5000, i + 1));

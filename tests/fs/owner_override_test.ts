@@ -3,10 +3,9 @@ import assert from "node:assert/strict";
 import { FsError } from "../../fs/errors.ts";
 import type { AttributeChanges, Attributes, Filesystem } from "../../fs/filesystem.ts";
 import { OwnerOverride, type OwnerOverrideOptions } from "../../fs/owner_override.ts";
-import { RamStore } from "../../fs/store/ram.ts";
 import { ROOT, S_IFMT } from "../../fs/types.ts";
 import { MemoryFilesystem } from "../model/memory_filesystem.ts";
-import { FILE, FOLDER, makeContainer, name, openVolume, randomNumbers } from "./fixture.ts";
+import { FILE, FOLDER, name, openVolume, ramContainer, randomNumbers } from "./fixture.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
 const seed = Number(Deno.env.get("COVERFS_SEED") ?? crypto.getRandomValues(new Uint32Array(1))[0]! % 1e9);
@@ -99,8 +98,7 @@ for (const own of [{}, { uid: 1 }, { gid: 2 }, { umask: 0o027 }, { uid: 0, gid: 
     async () => {
       const memory = new MemoryFilesystem();
       compare(new OwnerOverride(memory, own), memory, new MemoryFilesystem(), own);
-      const store = new RamStore();
-      await makeContainer(store);
+      const store = await ramContainer();
       await using volume = await openVolume(store);
       compare(new OwnerOverride(volume, own), volume, new MemoryFilesystem(), own);
     },

@@ -6,14 +6,13 @@ import { RamStore } from "../../fs/store/ram.ts";
 import { ROOT } from "../../fs/types.ts";
 import type { Volume } from "../../fs/volume.ts";
 import { check, codesOf, repair, spoil } from "./damaged_containers.ts";
-import { equal, FILE, makeContainer, name, openVolume, pattern, testKeys } from "./fixture.ts";
+import { equal, FILE, name, openVolume, pattern, ramContainer, testKeys } from "./fixture.ts";
 
 const FILES = 12, BYTES = 60_000;
 
 /** Sessions with checkpoints, so that blocks of old journal are used again; then the newest checkpoint is damaged. */
 async function withPrevious(): Promise<RamStore> {
-  const store = new RamStore();
-  await makeContainer(store);
+  const store = await ramContainer();
   for (let i = 0; i < FILES; i++) {
     const volume = await openVolume(store);
     await volume.write(volume.create(ROOT, name(`${i}`), FILE), 0, pattern(BYTES, i + 1));

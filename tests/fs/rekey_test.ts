@@ -12,11 +12,11 @@ import { blocksOfFile, spoil } from "./damaged_containers.ts";
 import {
   equal,
   FILE,
-  makeContainer,
   masterKey,
   name,
   openVolume,
   pattern,
+  ramContainer,
   SEED,
   SUITES,
   testKeys,
@@ -34,8 +34,7 @@ async function nextKeys(both: boolean): Promise<ContainerKeys> {
 
 /** A container of the first generation, with data, journal and checkpoints of several sessions. */
 async function oldContainer(): Promise<RamStore> {
-  const store = new RamStore();
-  await makeContainer(store);
+  const store = await ramContainer();
   for (let i = 0; i < FILES; i++) {
     const volume = await openVolume(store);
     await volume.write(volume.create(ROOT, name(`${i}`), FILE), 0, pattern(BYTES, i + 1));

@@ -10,11 +10,8 @@ import { Container } from "../../fs/container.ts";
 import { readSuperblock } from "../../fs/loading.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import { type Position, ROOT } from "../../fs/types.ts";
-import { FILE, makeContainer, name, openVolume, testKeys } from "./fixture.ts";
-
-function isRollback(error: unknown): boolean {
-  return error instanceof CoverError && error.kind === "rollback";
-}
+import { FILE, makeContainer, name, openVolume, ramContainer, testKeys } from "./fixture.ts";
+import { isCover } from "../errors.ts";
 
 /** What an attacker does who has kept an older copy: puts it back under a store that is in use. */
 async function playBack(store: RamStore, image: Uint8Array): Promise<void> {
@@ -36,21 +33,19 @@ async function addFile(store: RamStore, file: string, sessions = 1): Promise<voi
 }
 
 Deno.test("refresh() refuses a superblock that is older than the one that was read", async () => {
-  const store = new RamStore();
-  await makeContainer(store);
+  const store = await ramContainer();
   await addFile(store, "old");
   const older = store.toBytes();
   await addFile(store, "new");
   const reader = await openVolume(store, "read");
   assert.equal(await reader.refresh(), false);
   await playBack(store, older);
-  await assert.rejects(reader.refresh(), isRollback);
+  await assert.rejects(reader.refresh(), isCover("rollback"));
   assert.ok(reader.lookup(ROOT, name("new.1")) !== undefined, "what was read stays as it was");
 });
 
 Deno.test("refresh() refuses an older superblock though it leads to the newest commit", async () => {
-  const store = new RamStore();
-  await makeContainer(store);
+  const store = await ramContainer();
   const writer = await openVolume(store);
   writer.create(ROOT, name("f"), FILE);
   await writer.sync();
@@ -60,13 +55,12 @@ Deno.test("refresh() refuses an older superblock though it leads to the newest c
   await store.writeHeader("super", 0, older[0]!);
   await store.writeHeader("super", 1, older[1]!);
   assert.ok((await openVolume(store, "read")).lookup(ROOT, name("f")) !== undefined);
-  await assert.rejects(reader.refresh(), isRollback);
+  await assert.rejects(reader.refresh(), isCover("rollback"));
   await writer.end();
 });
 
 Deno.test("refresh() refuses a history that no longer holds what the reader opened with", async () => {
-  const store = new RamStore();
-  await makeContainer(store);
+  const store = await ramContainer();
   await addFile(store, "old");
   const older = store.toBytes();
   await addFile(store, "new");
@@ -74,13 +68,12 @@ Deno.test("refresh() refuses a history that no longer holds what the reader open
   // Somebody else goes on from the older state; the superblock's sequence passes the one that was read.
   await playBack(store, older);
   await addFile(store, "other", 3);
-  await assert.rejects(reader.refresh(), isRollback);
+  await assert.rejects(reader.refresh(), isCover("rollback"));
   assert.ok(reader.lookup(ROOT, name("new.1")) !== undefined, "what was read stays as it was");
 });
 
 Deno.test("refresh() refuses a history that no longer holds what the reader has followed since", async () => {
-  const store = new RamStore();
-  await makeContainer(store);
+  const store = await ramContainer();
   const writer = await openVolume(store);
   writer.create(ROOT, name("first"), FILE);
   await writer.sync();
@@ -93,7 +86,7 @@ Deno.test("refresh() refuses a history that no longer holds what the reader has 
   await writer.end();
   await playBack(store, older);
   await addFile(store, "other", 3);
-  await assert.rejects(reader.refresh(), isRollback);
+  await assert.rejects(reader.refresh(), isCover("rollback"));
   assert.ok(reader.lookup(ROOT, name("third")) !== undefined, "what was read stays as it was");
 });
 
@@ -155,8 +148,7 @@ for (const ended of [false, true]) {
 }
 
 Deno.test("who opens to write judges what is written on, before anything is", async () => {
-  const store = new RamStore();
-  await makeContainer(store);
+  const store = await ramContainer();
   await addFile(store, "old");
   const older = store.toBytes();
   await addFile(store, "new");
@@ -173,7 +165,7 @@ Deno.test("who opens to write judges what is written on, before anything is", as
   await (await open(new RecordingStore(store))).session.end();
   await playBack(store, older);
   const recorded = new RecordingStore(store);
-  await assert.rejects(open(recorded), isRollback);
+  await assert.rejects(open(recorded), isCover("rollback"));
   assert.equal(recorded.events.length, 0, "nothing was written");
 });
 

@@ -2,10 +2,9 @@
 import assert from "node:assert/strict";
 import { SEALED } from "../../crypto/sealer.ts";
 import { blockOffset } from "../../fs/block/byte_layout.ts";
-import { RamStore } from "../../fs/store/ram.ts";
 import { type Ino, ROOT } from "../../fs/types.ts";
 import type { Volume } from "../../fs/volume.ts";
-import { FILE, FOLDER, makeContainer, name, openVolume, pattern, randomNumbers, SEED } from "./fixture.ts";
+import { FILE, FOLDER, name, openVolume, pattern, ramContainer, randomNumbers, SEED } from "./fixture.ts";
 
 const FILES = 4000, FOLDERS = 100;
 
@@ -28,8 +27,7 @@ async function storeTree(volume: Volume, seed: number): Promise<number> {
 }
 
 Deno.test(`a container takes 3 % more than its content, a block a file, and the reserve (seed ${SEED})`, async () => {
-  const store = new RamStore();
-  await makeContainer(store);
+  const store = await ramContainer();
   const volume = await openVolume(store), bytes = await storeTree(volume, SEED);
   await volume.end();
   const size = blockOffset(await store.size());

@@ -15,6 +15,7 @@ import {
   name,
   openVolume,
   pattern,
+  ramContainer,
   SUITES,
   testKeys,
 } from "./fixture.ts";
@@ -58,8 +59,7 @@ for (const suite of SUITES) {
 }
 
 Deno.test("an unlinked file lives while it is held, and is gone after a crash", async () => {
-  const store = new RamStore();
-  await makeContainer(store);
+  const store = await ramContainer();
   const volume = await openVolume(store);
   const file = volume.create(ROOT, name("f"), FILE);
   volume.hold(file);
@@ -75,8 +75,7 @@ Deno.test("an unlinked file lives while it is held, and is gone after a crash", 
 });
 
 Deno.test("a reader follows a writer by whole commits", async () => {
-  const store = new RamStore();
-  await makeContainer(store);
+  const store = await ramContainer();
   const writer = await openVolume(store), reader = await openVolume(store, "read");
   const file = writer.create(ROOT, name("f"), FILE);
   await writer.write(file, 0, pattern(50_000));
@@ -130,8 +129,7 @@ Deno.test("a reader that is asked to go on while it does so never goes back to a
 });
 
 Deno.test("many sessions one after the other keep the container small and readable", async () => {
-  const store = new RamStore();
-  await makeContainer(store);
+  const store = await ramContainer();
   for (let i = 0; i < 70; i++) {
     const volume = await openVolume(store);
     const file = volume.create(ROOT, name(`f${i}`), FILE);

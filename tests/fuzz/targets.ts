@@ -40,7 +40,7 @@ import { parseTokens } from "../../net/tokens.ts";
 import { FieldWriter } from "../../net/wire.ts";
 import { buildFrame } from "../../net/frames.ts";
 import { makeBlock, rehash, TEST_LIMITS } from "../crypto/blocks.ts";
-import { FILE, makeContainer, name, openVolume } from "../fs/fixture.ts";
+import { FILE, name, openVolume, ramContainer } from "../fs/fixture.ts";
 import { ROOT } from "../../fs/types.ts";
 import { mutated, mutatedText } from "./mutations.ts";
 
@@ -61,8 +61,7 @@ const anyError = (error: unknown) => error instanceof Error && !(error instanceo
 
 /** Tables with a bit of everything, and the records that made them. */
 async function sampleTables(): Promise<{ tables: Tables; records: Uint8Array[] }> {
-  const store = new RamStore();
-  await makeContainer(store);
+  const store = await ramContainer();
   const volume = await openVolume(store), records: Uint8Array[] = [];
   for (let i = 0; i < 20; i++) {
     const ino = volume.create(ROOT, name(`a longer name of a file ${i}`), FILE);
@@ -356,8 +355,7 @@ export async function makeTargets(): Promise<Record<string, Target>> {
   ]);
   const headers = blocks.map(({ bytes, masterKey }) => (masterKey[Symbol.dispose](), bytes));
   const box = await server(), journal = await sampleJournal();
-  const backup = new RamStore();
-  await makeContainer(backup);
+  const backup = await ramContainer();
   const page = (kind: PageKind) =>
     target({
       inputs: mutated([...encodePages(tables, kind, {})].map(({ bytes }) => bytes)),

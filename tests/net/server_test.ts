@@ -28,16 +28,9 @@ import {
   temporaryFolder,
 } from "./servers.ts";
 import { HAS_SYMLINKS, shownMode, WINDOWS } from "../platform.ts";
+import { isCover } from "../errors.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
-
-function isCover(kind: string): (error: unknown) => boolean {
-  return (error) => {
-    assert(error instanceof CoverError, String(error));
-    assert.equal(error.kind, kind, error.message);
-    return true;
-  };
-}
 
 function hasStatus(status: string): (error: unknown) => boolean {
   return (error) => {

@@ -9,17 +9,10 @@ import { base64url } from "../../crypto/bytes.ts";
 import { authorityAndLeaf, selfSigned, type SubjectNames } from "./forged_certificates.ts";
 import { HOST, makeWriter, openOn, startServer, temporaryFolder } from "./servers.ts";
 import { shownMode, WINDOWS } from "../platform.ts";
+import { isCover } from "../errors.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
 const { signal } = new AbortController();
-
-function isCover(kind: string): (error: unknown) => boolean {
-  return (error) => {
-    assert(error instanceof CoverError, String(error));
-    assert.equal(error.kind, kind, error.message);
-    return true;
-  };
-}
 
 Deno.test("an unknown server is asked about, remembered with its token, and then known", strict, async () => {
   await using folder = await temporaryFolder();

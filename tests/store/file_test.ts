@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import * as fs from "node:fs";
 import { join } from "node:path";
-import { CoverError } from "../../crypto/errors.ts";
 import { Broken, FsError } from "../../fs/errors.ts";
 import { openFileStore } from "../../fs/store/file.ts";
 import { lockContainer } from "../../fs/store/file_lock.ts";
@@ -10,6 +9,7 @@ import { RamStore } from "../../fs/store/ram.ts";
 import { STORE_BEDS } from "./beds.ts";
 import { sealedBlocks, storeSuite } from "./conformance.ts";
 import { HAS_SYMLINKS, WINDOWS } from "../platform.ts";
+import { isCover } from "../errors.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
 const BLOCK0 = 131072, SEALED = 4128;
@@ -22,15 +22,6 @@ function temporaryFolder(): AsyncDisposable & { path: string } {
 const maxBytes = (blocks: number) => BLOCK0 + blocks * SEALED;
 
 storeSuite("file", STORE_BEDS.file, { persistent: true });
-
-function isCover(kind: string, message = /./): (error: unknown) => boolean {
-  return (error) => {
-    assert(error instanceof CoverError, String(error));
-    assert.equal(error.kind, kind, error.message);
-    assert.match(error.message, message);
-    return true;
-  };
-}
 
 Deno.test("the file has the layout of the format, and only its owner may read it", strict, async () => {
   await using folder = temporaryFolder();

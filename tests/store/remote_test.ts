@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { CoverError } from "../../crypto/errors.ts";
 import { Broken, Fenced, FsError } from "../../fs/errors.ts";
 import type { RemoteStore } from "../../fs/store/remote.ts";
 import {
@@ -15,16 +14,9 @@ import {
   startServer,
   temporaryFolder,
 } from "../net/servers.ts";
+import { isCover } from "../errors.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
-
-function isCover(kind: string): (error: unknown) => boolean {
-  return (error) => {
-    assert(error instanceof CoverError, String(error));
-    assert.equal(error.kind, kind, error.message);
-    return true;
-  };
-}
 
 for (const medium of ["RAM", "a folder"]) {
   Deno.test(`a store over ${medium} keeps what was written, after closing too`, strict, async () => {
