@@ -32,6 +32,8 @@ export class Committer {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #checkpoint: Promise<void> | undefined;
   #gate: { closed: Promise<void>; open: () => void } | undefined;
+  /** Resolves when all who waited so far have been let in and have made their change. */
+  #admitting: Promise<void> = Promise.resolve();
   #failure: unknown;
   /** A commit has failed: what it should have held is lost. */
   #lost = false;
@@ -86,14 +88,27 @@ export class Committer {
     }, this.#interval * 1000);
   }
 
-  /** Back-pressure: changes wait while the next record is full, a commit needs quiet, or the journal's room is short. */
-  admit(): void | Promise<void> {
-    if (this.#gate) return this.#gate.closed.then(() => this.admit());
+  /**
+   * Back-pressure: changes wait while the next record is full, a commit needs quiet, or the journal's room is short. Who
+   * has waited is let in one after another: what one of them adds to the record counts for the next.
+   *
+   * @param grown what else the change has to wait for
+   */
+  admit(grown?: Promise<void>): void | Promise<void> {
+    const obstacle = this.#obstacle();
+    if (!obstacle && !grown) return;
+    const admitted = Promise.all([obstacle, grown, this.#admitting]).then(async () => {
+      for (let next = this.#obstacle(); next; next = this.#obstacle()) await next;
+    });
+    this.#admitting = admitted.then(breathe, () => {});
+    return admitted;
+  }
+
+  #obstacle(): void | Promise<void> {
+    if (this.#gate) return this.#gate.closed;
     // A checkpoint that makes room in a full container is not overtaken by what it makes room for.
-    if (this.#checkpoint && this.#container.session.space.short) {
-      return this.#checkpoint.then(() => this.admit());
-    }
-    return this.recordable()?.then(() => this.admit());
+    if (this.#checkpoint && this.#container.session.space.short) return this.#checkpoint;
+    return this.recordable();
   }
 
   /** Tells whether the next record has as much as it should. */
@@ -121,7 +136,11 @@ export class Committer {
   #background(): void {
     // A failure is kept, and reported by the next fsync or close.
     if (this.#behind) return void this.#recorded().catch(() => {});
-    this.#behind = this.commit({ all: true }).catch(() => {}).finally(() => this.#behind = undefined);
+    this.#behind = this.commit({ all: true }).catch(() => {}).finally(() => {
+      this.#behind = undefined;
+      // What was written meanwhile is not in it.
+      if (this.#dirty.pages > 0 && this.#failure === undefined) this.touched();
+    });
   }
 
   /**

@@ -75,11 +75,10 @@ export class Volume extends Tree implements Filesystem, AsyncDisposable {
 
   admit(): void | Promise<void> {
     if (this.readOnly || this.state.committer.failure !== undefined) return;
-    const waiting = this.state.committer.admit();
-    if (waiting) return waiting.catch(() => {});
-    if (this.container.session.space.available >= 1) return;
     // A change needs room for its record: grow now, so that the operation itself need not wait.
-    return this.state.room(1).catch(() => {});
+    const { available } = this.container.session.space;
+    const grown = available < 1 ? this.state.room(1).catch(() => {}) : undefined;
+    return this.state.committer.admit(grown)?.catch(() => {});
   }
 
   read(

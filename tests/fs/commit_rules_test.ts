@@ -110,6 +110,28 @@ Deno.test("access times of more than a record has room for do not break a commit
   assert.equal((await openVolume(store, "read")).container.notes.journalDamage, undefined);
 });
 
+Deno.test("changes that waited for room in the record are not all let in at once when there is some", async () => {
+  const store = new HeldFlush(new RamStore()), value = new Uint8Array(60_000);
+  await makeContainer(store);
+  const volume = await openVolume(store);
+  const files = Array.from({ length: 40 }, (_, i) => volume.create(ROOT, name(`f${i}`), FILE));
+  await volume.sync();
+  const held = Promise.withResolvers<void>();
+  store.held = held.promise;
+  volume.setAttributes(ROOT, { mode: 0o700 });
+  const syncing = volume.fsync(ROOT);
+  const changing = files.map(async (ino) => {
+    const admitted = volume.admit();
+    if (admitted) await admitted;
+    volume.setXattr(ino, name("user.x"), value);
+  });
+  held.resolve();
+  await Promise.all([syncing, ...changing]);
+  await volume.end();
+  const again = await openVolume(store, "read");
+  for (const ino of files) assert.deepEqual(again.getXattr(ino, name("user.x")), value);
+});
+
 for (const damaged of [0, 1] as const) {
   Deno.test(`with superblock slot ${damaged} damaged, it is made good and durable before the other is touched`, async () => {
     const base = await ramContainer();

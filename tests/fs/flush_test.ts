@@ -211,3 +211,25 @@ Deno.test("a file is made durable while data of another one is on its way, thoug
   await syncing;
   await volume.end();
 });
+
+Deno.test("what is written while other data is on its way is committed too, though nobody asks for it", async () => {
+  const base = new RamStore(), held = Promise.withResolvers<void>();
+  await makeContainer(base);
+  const store = new HoldingStore(base, (earlier) => earlier === 0 && (held.resolve(), true));
+  let committed = Promise.withResolvers<void>();
+  const onDurable = () => committed.resolve();
+  const volume = await openVolume(store, "write", { commitInterval: 0.01, onDurable });
+  const first = volume.create(ROOT, name("first"), FILE), second = volume.create(ROOT, name("second"), FILE);
+  await volume.write(first, 0, pattern(20 * BLOCK));
+  await held.promise;
+  committed = Promise.withResolvers();
+  await volume.write(second, 0, pattern(100));
+  await committed.promise; // the interval has passed once more, with the first file's data on its way
+  committed = Promise.withResolvers();
+  store.release();
+  while (volume.container.tables.extents.blocksOf(second) === 0) {
+    await committed.promise;
+    committed = Promise.withResolvers();
+  }
+  await volume.end();
+});
