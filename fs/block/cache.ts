@@ -210,7 +210,10 @@ export class CachedStore extends StoreDecorator {
         this.#blocks.set(position + i, bytes.subarray(i * SEALED, (i + 1) * SEALED));
       }
     }
-    return super.write(position, bytes);
+    return super.write(position, bytes)?.catch((error) => {
+      this.#forget(position, count); // what was refused, as to a writer that was replaced, is nowhere
+      throw error;
+    });
   }
 
   override discard(position: Position, count: number): void {

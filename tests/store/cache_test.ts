@@ -110,6 +110,17 @@ Deno.test("who reads anew does not find what was written and has not arrived", s
   same(await cache.read(3, 1), await base.read(3, 1));
 });
 
+Deno.test(
+  "a write that is refused is not kept: a writer that was replaced reads what the other one wrote",
+  strict,
+  async () => {
+    const { base } = await slow(20), cache = new CachedStore(base);
+    base.write = () => Promise.reject(new Error("another writer was granted"));
+    await assert.rejects(async () => await cache.write(3, sealedBlocks(2, 9)), /granted/);
+    same(await cache.read(2, 4), await base.read(2, 4));
+  },
+);
+
 Deno.test("what is fetched ahead is asked for once, also while it is on its way", strict, async () => {
   const { base, below } = await slow(600), cache = new CachedStore(below);
   below.hold();
