@@ -111,9 +111,9 @@ export class UnflushedLog {
     return all;
   }
 
-  /** All entries, oldest first. */
-  entries(): readonly LogEntry[] {
-    return this.#entries;
+  /** Whether something could be lost, or somebody waits: discards, and room that is there, are neither. */
+  get matters(): boolean {
+    return this.#entries.some(({ payload, settle }) => payload !== undefined || settle !== undefined);
   }
 
   #forget(entry: LogEntry): void {

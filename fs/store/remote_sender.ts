@@ -137,9 +137,7 @@ export class RemoteSender {
     }
     this.#takeOff(entry);
     this.log.answered(entry);
-    this.#outage?.[Symbol.dispose](); // only now: a server that takes connections and drops them is away as well
-    this.#outage = undefined;
-    if (this.#inFlight.entries.length > 0 || this.log.peek() !== undefined) this.#startOutage();
+    this.#heard();
     if (entry.operation === Op.flush) {
       this.#faults = 0;
       for (const { payload } of this.log.cover(entry)) if (payload) this.#buffers.give(payload);
@@ -157,6 +155,7 @@ export class RemoteSender {
     const room = error.status === "noSpace" || error.status === "quota";
     if (room && entry.operation === Op.reserve && entry.settle !== undefined) {
       this.log.remove(entry);
+      this.#heard();
       settle(entry, roomError(error));
       return this.#pump();
     }
@@ -174,6 +173,12 @@ export class RemoteSender {
         return this.#link.drop(connection);
     }
     this.fail(failure);
+  }
+
+  /** Something was executed or refused: no less is an answer, as a server that drops its connections is away as well. */
+  #heard(): void {
+    this.#endOutage();
+    if (this.#inFlight.entries.length > 0 || this.log.peek() !== undefined) this.#startOutage();
   }
 
   #takeOff(entry: LogEntry): void {
@@ -203,7 +208,8 @@ export class RemoteSender {
   /** The connection has ended. @returns whether that came from here */
   down(): boolean {
     this.#writer = undefined;
-    if (this.log.length > 0) this.#startOutage();
+    if (this.log.matters) this.#startOutage();
+    else this.#endOutage();
     const own = this.#cutting;
     this.#cutting = false;
     return own;
@@ -227,6 +233,11 @@ export class RemoteSender {
       before = sent();
       return progress;
     });
+  }
+
+  #endOutage(): void {
+    this.#outage?.[Symbol.dispose]();
+    this.#outage = undefined;
   }
 
   /** Nothing is written any more; reading goes on. */

@@ -140,6 +140,30 @@ Deno.test("reserve() beyond the quota is EDQUOT and leaves the store usable", st
 });
 
 Deno.test(
+  "a refused reserve() is an answer: a server that says nothing else is not away",
+  strict,
+  async () => {
+    await using server = await startServer({ maxContainerBytes: 131072 + 10 * BLOCK_BYTES });
+    await using relay = new Relay(server.port);
+    const options = { mode: "create", ...await makeWriter() } as const;
+    await using store = await openOn(server, { ...options, outageSeconds: 0.5 });
+    await using other = await openOn(server, {
+      ...options,
+      port: relay.port,
+      outageSeconds: 1,
+      container: "other",
+    });
+    await assert.rejects(store.reserve(11), (e) => e instanceof FsError && e.code === "EDQUOT");
+    relay.down = true;
+    relay.cut();
+    await other.write(0, blocks(1, 1));
+    await assert.rejects(other.flush(), Broken); // after a longer outage than the first store bears
+    await store.write(0, blocks(1, 1));
+    await store.flush();
+  },
+);
+
+Deno.test(
   "reserve() on a full disk is ENOSPC, gives back what it took, and leaves the store usable",
   strict,
   async () => {
@@ -363,6 +387,30 @@ Deno.test("a server that stays away breaks a store with unflushed writes", stric
   await store.write(0, blocks(1, 1));
   await assert.rejects(store.flush(), (e) => e instanceof Broken && isCover("no-connection")(e.cause));
 });
+
+Deno.test(
+  "a server that stays away longer than it may breaks no store that has nothing to lose",
+  strict,
+  async () => {
+    await using server = await startServer();
+    await using relay = new Relay(server.port);
+    const options = { mode: "create", port: relay.port, ...await makeWriter() } as const;
+    await using store = await openOn(server, { ...options, outageSeconds: 0.5, waitSeconds: 60 });
+    await using other = await openOn(server, { ...options, outageSeconds: 1, container: "other" });
+    await store.write(0, blocks(3, 1));
+    await store.flush();
+    store.discard(0, 1); // as after each commit that makes blocks free
+    await store.reserve(9);
+    await other.write(0, blocks(1, 1));
+    relay.down = true;
+    relay.cut();
+    await assert.rejects(other.flush(), Broken);
+    relay.down = false;
+    await store.read(0, 1);
+    await store.write(5, blocks(1, 2));
+    await store.flush();
+  },
+);
 
 Deno.test("a second writer is refused, and let in when the first has closed", strict, async () => {
   await using server = await startServer();
