@@ -135,8 +135,9 @@ export class DiskFile {
     await this.#run((done) => fs.ftruncate(this.fd, length, done));
   }
 
-  /** Length in bytes. */
+  /** Length in bytes. @throws once it is closed */
   size(): number {
+    if (this.#closing) throw new Error("The file is closed"); // the number may be another file's by now
     return fs.fstatSync(this.fd).size;
   }
 

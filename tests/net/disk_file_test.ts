@@ -80,4 +80,5 @@ Deno.test("closing waits for what is under way, and nothing is done afterwards",
     await assert.rejects(async () => await file.write(0, new Uint8Array(1)), /closed/);
     await assert.rejects(async () => await file.read(0, new Uint8Array(1)), /closed/);
     await assert.rejects(file.sync(), /closed/);
+    assert.throws(() => file.size(), /closed/);
   }));
