@@ -8,7 +8,7 @@ import { Session } from "./libfuse_session.ts";
 import { ARGS } from "./libfuse_structs.ts";
 import { type Libfuse, openLibfuse } from "./libfuse_symbols.ts";
 import type { Mounted, MountEnd, MountOptions, StateBefore } from "./mount.ts";
-import { checkMachine, checkMountpoint, findFusermount, mountArgument } from "./mountpoint.ts";
+import { checkMachine, checkMountpoint, findFusermount, mountArgument, rootAlone } from "./mountpoint.ts";
 
 const MNT_DETACH = 2;
 const O_DIRECTORY_READ = Deno.build.arch === "aarch64" ? 0o40000 : 0o200000;
@@ -63,6 +63,7 @@ export async function mountLibfuse(
   const timeout = readOnly ? READER_TIMEOUT : 3600;
   const settings = {
     readOnly,
+    rootAlone: rootAlone(options),
     directIo: options.directIo === true,
     writebackCache: options.writebackCache === true && !readOnly && !options.directIo,
     entryTimeout: options.entryTimeout ?? timeout,

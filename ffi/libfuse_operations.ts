@@ -490,6 +490,8 @@ export function operations(context: OperationsContext): Partial<Record<Operation
 /** How the kernel is to treat a mount. */
 export interface ConnectionSettings {
   readonly readOnly: boolean;
+  /** The kernel checks no permissions: nobody but root has access. */
+  readonly rootAlone: boolean;
   readonly directIo: boolean;
   readonly writebackCache: boolean;
 }

@@ -1,5 +1,6 @@
 import { setImmediate } from "node:timers";
 import { IntegrityError } from "../crypto/errors.ts";
+import { FsError } from "../fs/errors.ts";
 import { Interrupts } from "./libfuse_interrupts.ts";
 import { answerInit } from "./libfuse_init.ts";
 import type { Nodes } from "./libfuse_nodes.ts";
@@ -23,6 +24,12 @@ const BUSY_SLICE = 0.25;
 const SPIN_MIN = 0.01, SPIN_MAX = 0.2;
 /** How long a thread waits for a request at a time, in milliseconds. */
 const POLL_TIMEOUT = 60_000;
+
+/** Operations that nobody needs a permission for who has the file open; the kernel asks for some on its own account. */
+const UNCHECKED: ReadonlySet<string> = new Set<OperationName>([
+  ...["forget", "forget_multi", "getattr", "read", "write", "flush", "release", "fsync", "fsyncdir"] as const,
+  ...["readdir", "readdirplus", "releasedir", "statfs", "fallocate", "lseek", "copy_file_range"] as const,
+]);
 
 /** One turn of the event loop: timers, sockets and promises get on. 1.2 µs, where a timer takes 2 ms. */
 function turn(): Promise<void> {
@@ -127,6 +134,7 @@ export class Session {
   #answer(name: string, operation: Operation, request: Request, parameters: unknown[]): void {
     this.#requests++;
     try {
+      if (this.#foreign(name)) throw new FsError("EACCES");
       const later = operation.handle(request, ...parameters);
       if (later) {
         this.#unanswered++;
@@ -142,6 +150,12 @@ export class Session {
     } catch (error) {
       this.#fail(name, request, { parameters, error });
     }
+  }
+
+  /** Tells whether root acts for another user, whose permissions nobody checks (`rootAlone` in `mountpoint.ts`). */
+  #foreign(name: string): boolean {
+    const { settings, receiver } = this.#parts;
+    return settings.rootAlone && receiver.u32(FuseMessage.uid) !== 0 && !UNCHECKED.has(name);
   }
 
   #fail(name: string, request: Request, failure: { parameters: unknown[]; error: unknown }): void {

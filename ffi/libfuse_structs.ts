@@ -199,6 +199,8 @@ export const FuseMessage = {
   /** `fuse_in_header.opcode`, and its value for INIT. */
   opcode: 4,
   init: 26,
+  /** `fuse_in_header.uid`: for whom the program acts that asks (`setfsuid(2)`). */
+  uid: 24,
   /** `fuse_init_in.flags`, behind the header. */
   requestFlags: 40 + 12,
   /** `fuse_out_header.error`, and `fuse_init_out.flags` behind that header. */

@@ -105,11 +105,12 @@ export const KERNEL_OPTIONS: ReadonlySet<string> = new Set(
   "async atime dev dirsync exec noatime nodev noexec nosuid rw suid sync".split(" "),
 );
 /**
- * Those of `/etc/fstab` that concern others, `nonempty`, which is looked at here, and what a mount does anyway:
- * `relatime` is how the filesystem moves access times, and `nodiratime` stands beside `noatime`, which includes it.
+ * Those of `/etc/fstab` that concern others, `nonempty` and `default_permissions`, which are looked at here, and what a
+ * mount does anyway: `relatime` is how the filesystem moves access times, and `nodiratime` stands beside `noatime`,
+ * which includes it.
  */
 const OTHER_OPTIONS: ReadonlySet<string> = new Set(
-  ("_netdev auto defaults diratime group noauto nodiratime nofail nogroup nonempty noowner nostrictatime nouser " +
+  ("_netdev auto default_permissions defaults diratime group noauto nodiratime nofail nogroup nonempty noowner nostrictatime nouser " +
     "nousers owner relatime user users").split(" "),
 );
 /** Those with a value: `x-...` and `X-...` are of programs, `comment=` and `user=` of mount(8). */
@@ -125,6 +126,17 @@ export function isMountOption(option: string): boolean {
   return KERNEL_OPTIONS.has(option) || OTHER_OPTIONS.has(option) || OTHER_FORMS.test(option);
 }
 
+/**
+ * Tells whether root alone has access, and the kernel is not to check permissions: root may do everything but execute
+ * what nobody can (`access`). Its checks would ask for a directory's attributes before each change there. Who acts for
+ * another user is refused by the session; root that has given up capabilities is not, unless `default_permissions` is
+ * among the options.
+ */
+export function rootAlone(options: MountOptions): boolean {
+  const others = options.allowOther || options.allowRoot || options.extra?.includes("default_permissions");
+  return Deno.uid() === 0 && Deno.gid() === 0 && !others;
+}
+
 function escaped(value: string): string {
   return value.replaceAll("\0", "").replace(/[\\,]/g, "\\$&");
 }
@@ -135,11 +147,7 @@ function escaped(value: string): string {
  * @throws {CoverError} usage, for an option that is not known.
  */
 export function mountArgument(options: MountOptions): string {
-  const list: string[] = [];
-  // Root alone may do everything but execute what nobody can, which the kernel asks for (`access`). Its permission checks
-  // would ask for a directory's attributes before each change there.
-  const rootAlone = Deno.uid() === 0 && Deno.gid() === 0 && !options.allowOther && !options.allowRoot;
-  if (!rootAlone) list.push("default_permissions");
+  const list = rootAlone(options) ? [] : ["default_permissions"];
   if (options.readOnly) list.push("ro");
   if (options.allowOther) list.push("allow_other");
   else if (options.allowRoot) list.push("allow_root");

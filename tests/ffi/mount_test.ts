@@ -220,6 +220,37 @@ print(os.access('e/f', os.X_OK))`;
   assert.equal(answer.stdout, "[True, True, True, True, True, False]\nTrue\n");
 });
 
+Deno.test("where root alone has access, who acts for another user is refused", strict, async () => {
+  await using test = await memoryMount();
+  const script = `import ctypes, os, sys
+os.chdir(sys.argv[1]); open('f', 'w').write('open'); os.mkdir('d'); fd = os.open('f', os.O_RDWR)
+libc = ctypes.CDLL(None); libc.setfsgid(2000); libc.setfsuid(2000)
+for work in (lambda: open('f'), lambda: os.listdir('d'), lambda: os.truncate('f', 0), lambda: os.stat('g'),
+        lambda: os.unlink('f'), lambda: os.rename('f', 'g'), lambda: os.mkdir('e'), lambda: os.chmod('f', 0o777)):
+    try: print('allowed', work())
+    except PermissionError: pass
+print(os.pread(fd, 9, 0), os.write(fd, b'more'), os.fsync(fd), os.close(fd))
+libc.setfsuid(0); print(open('f').read(), sorted(os.listdir('.')))`;
+  const { stdout, stderr } = await shell('python3 -IS -c "$1" "$2"', script, test.directory);
+  assert.equal(stderr + stdout, "b'open' 4 None None\nmore ['d', 'f']\n");
+});
+
+Deno.test(
+  "with default_permissions they count for root too, where it has given up capabilities",
+  { ...strict, ignore: Deno.uid() !== 0 },
+  async () => {
+    await using test = await memoryMount({ extra: ["default_permissions"] });
+    const prepare = 'echo secret >"$1/f"; chown 1000:1000 "$1/f"; chmod 600 "$1/f"';
+    assert.equal((await shell(prepare, test.directory)).stderr, "");
+    const without =
+      `setpriv --inh-caps=-all --bounding-set=-chown,-dac_override,-dac_read_search,-fowner sh -c '
+cat "$0/f" || chown 0 "$0/f" || chmod 644 "$0/f" || : >"$0/g"' "$1"; true`;
+    const { stdout, stderr } = await shell(without, test.directory);
+    assert.equal(stdout, "");
+    assert.equal(stderr.match(/denied|not permitted/g)?.length, 3, stderr);
+  },
+);
+
 Deno.test("what is not supported is refused by name", strict, async () => {
   await using test = await memoryMount();
   const script = `import errno, os, struct, sys, ctypes
