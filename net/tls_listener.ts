@@ -189,10 +189,11 @@ export class TlsListener {
 export async function listenTls(options: TlsListenOptions): Promise<TlsListener> {
   let shown = contextOf(options.identity);
   const sockets = new Map<Socket, Promise<void>>();
-  const server = createServer({ noDelay: true, pauseOnConnect: false }, (raw) => {
+  const server = createServer((raw) => {
     if (!server.listening) return void raw.destroy(); // it was on its way when the server stopped
     const address = raw.remoteAddress ?? "", leave = options.admit(address);
     if (leave === undefined) return void raw.destroy();
+    raw.setNoDelay(true); // not for who is refused: there may be thousands a second
     const { secureContext, hash: certificateHash } = shown;
     const timer = setTimeout(() => raw.destroy(), options.handshakeSeconds * 1000);
     let secure = false;
