@@ -13,7 +13,8 @@ import { formatLink } from "./locator.ts";
 import { DEFAULT_CONTAINER, DEFAULT_PORT, isContainerName, NO_QUOTA, StatusError } from "./protocol.ts";
 import { type BackingRoot, FolderRoot, RamRoot } from "./root.ts";
 import { ServedContainer } from "./served_container.ts";
-import { ServerConnection, type ServerState } from "./server_connection.ts";
+import { ServerConnection } from "./server_connection.ts";
+import type { ServerState } from "./server_session.ts";
 import {
   listenTls,
   type TlsIdentity,
@@ -220,7 +221,7 @@ export class Server implements AsyncDisposable {
     const now = performance.now();
     const { handshakeSeconds, idleSeconds } = this.#limits;
     for (const connection of this.#connections.keys()) {
-      const late = !connection.greeted && now - connection.openedAt > handshakeSeconds * 1000;
+      const late = connection.token === undefined && now - connection.openedAt > handshakeSeconds * 1000;
       const idle = now - connection.lastHeard > idleSeconds * 1000;
       const stuck = now - (connection.stuckSince ?? now) > idleSeconds * 1000;
       if (late || idle || stuck) connection.end();

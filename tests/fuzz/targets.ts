@@ -34,7 +34,8 @@ import {
 import { Direction, PROTOCOL_VERSION } from "../../net/protocol.ts";
 import { RamRoot } from "../../net/root.ts";
 import { ServedContainer } from "../../net/served_container.ts";
-import { ServerConnection, type ServerState } from "../../net/server_connection.ts";
+import { ServerConnection } from "../../net/server_connection.ts";
+import type { ServerState } from "../../net/server_session.ts";
 import type { TlsStream } from "../../net/tls_listener.ts";
 import { parseTokens } from "../../net/tokens.ts";
 import { FieldWriter } from "../../net/wire.ts";
