@@ -25,7 +25,7 @@ import { ParallelLibcrypto } from "../ffi/parallel_libcrypto.ts";
 import { CachedStore } from "../fs/block/cache.ts";
 import type { BlockStore } from "../fs/block/store.ts";
 import { Container } from "../fs/container.ts";
-import type { ContainerKeys } from "../fs/loading.ts";
+import type { ContainerKeys, HistoryCheck } from "../fs/loading.ts";
 import { openFileStore } from "../fs/store/file.ts";
 import { openRemoteStore, RemoteStore, type RemoteStoreOptions } from "../fs/store/remote.ts";
 import { Volume, type VolumeOptions } from "../fs/volume.ts";
@@ -280,7 +280,7 @@ export async function refuseOlder(
 export function historyCheck(
   { keys, memory }: Pick<UnlockedContainer, "keys" | "memory">,
   access: Pick<Access, "acceptRollback">,
-): (loaded: Container) => void {
+): HistoryCheck {
   const point = memory.point(keys.containerId);
   return (loaded) => {
     const { journalDamage } = loaded.notes;

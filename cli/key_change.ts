@@ -9,14 +9,14 @@ import type {
 } from "../crypto/mod.ts";
 import type { BlockStore } from "../fs/block/store.ts";
 import { Container } from "../fs/container.ts";
-import type { ContainerKeys, DurablePoint } from "../fs/loading.ts";
+import type { ContainerKeys, DurablePoint, HistoryCheck } from "../fs/loading.ts";
 import { historyCheck, type UnlockedContainer, writeEncryptionCopy } from "./container.ts";
 import type { Access } from "./options.ts";
 import { timeIso } from "./output.ts";
 
 /**
  * Changes the encryption block of a container that was opened to write. The history is checked before anything is
- * written, on what is written on.
+ * written, on what is written on. The master keys are zeroed when the change is made, before it is written.
  *
  * @param make the change
  */
@@ -27,6 +27,7 @@ export async function changeEncryption(
 ): Promise<EncryptionHeader> {
   const { store, encryption, unlocked, keys, session, memory, name } = container, { header } = encryption;
   const changed = await make(header, unlocked.masterKeys.get(header.generation)!);
+  unlocked[Symbol.dispose]();
   const check = historyCheck(container, access);
   const durable = await storeEncryption(store, { newest: encryption.copy, changed, keys, session, check });
   await memory.remember(name, keys.containerId, durable, { lower: access.acceptRollback });
@@ -47,7 +48,7 @@ export async function storeEncryption(
     readonly keys: ContainerKeys;
     readonly session: Uint8Array;
     /** As of `Container.open`. */
-    readonly check?: ((loaded: Container) => void) | undefined;
+    readonly check?: HistoryCheck | undefined;
   },
 ): Promise<DurablePoint | undefined> {
   for (const copy of newest === 0 ? [1, 0] as const : [0, 1] as const) {

@@ -6,7 +6,7 @@
 import { CoverError } from "../crypto/errors.ts";
 import { forgetPreviousKey, type NewSlot, rotateMasterKey } from "../crypto/mod.ts";
 import { Container } from "../fs/container.ts";
-import type { DurablePoint } from "../fs/loading.ts";
+import type { DurablePoint, HistoryCheck } from "../fs/loading.ts";
 import { olderBlocks } from "../fs/rekey.ts";
 import { RemoteStore } from "../fs/store/remote.ts";
 import { Volume } from "../fs/volume.ts";
@@ -17,10 +17,10 @@ import { storeEncryption } from "./key_change.ts";
 export interface RekeyOptions {
   /** What the new key gets slots for; not asked where a change that was begun goes on. */
   readonly slots: () => Promise<readonly NewSlot[]>;
-  /** Told when the new key counts: from here on it can only be gone on with. */
+  /** Told when the new key counts: from here on it can only be gone on with, and the secrets are not needed any more. */
   readonly onBegun?: () => void;
   /** As of `Container.open`. */
-  readonly check?: ((loaded: Container) => void) | undefined;
+  readonly check?: HistoryCheck | undefined;
   /** Takes what is to be remembered against rollback. */
   readonly onDurable?: (point: DurablePoint | undefined) => Promise<void>;
   /** Ends the work between two moves. */
@@ -39,7 +39,8 @@ export interface MasterKeyChanged {
 const newSession = () => crypto.getRandomValues(new Uint8Array(16));
 
 /**
- * Changes the master key of a container that was opened to write, or goes on with a change that was begun.
+ * Changes the master key of a container that was opened to write, or goes on with a change that was begun. The master
+ * keys are zeroed before anything is written.
  *
  * @throws {CoverError} "interrupted"; as `rotateMasterKey`, `storeEncryption` and the stores do
  * @throws {FsError} ENOSPC where there is no room to seal anything anew
@@ -60,6 +61,12 @@ export async function changeMasterKey(
   }
   const { header } = changed, keys = await containerKeys(header, masterKeys);
   owned.use(keys.sealer);
+  // All that needs a master key is made now: the work takes long.
+  const prover = await proverOf(masterKeys, header), key = masterKeys.get(header.generation)!;
+  const forgotten = await forgetPreviousKey(header, key);
+  const alone = await containerKeys(forgotten.header, new Map([[header.generation, key]]));
+  owned.use(alone.sealer);
+  for (const one of masterKeys.values()) one[Symbol.dispose]();
   options.onBegun?.();
   if (header !== before || encryption.other !== "same") {
     const how = { newest: encryption.copy, changed, keys, session: newSession(), check };
@@ -67,7 +74,7 @@ export async function changeMasterKey(
     await options.onDurable?.(durable);
   }
   // Only now: before, a crash would have left a container whose key the server does not take.
-  if (store instanceof RemoteStore) await store.replaceKey(await proverOf(masterKeys, header));
+  if (store instanceof RemoteStore) await store.replaceKey(prover);
 
   const opened = await Container.open(store, keys, { mode: "write", session: container.session, check });
   const all = olderBlocks(opened), { signal, onProgress } = options;
@@ -81,9 +88,6 @@ export async function changeMasterKey(
   const left = olderBlocks(opened);
   if (left > 0) return { moved, left };
 
-  const key = masterKeys.get(header.generation)!, forgotten = await forgetPreviousKey(header, key);
-  const alone = await containerKeys(forgotten.header, new Map([[header.generation, key]]));
-  owned.use(alone.sealer);
   const { notes } = await Container.open(store, alone, { mode: "read" });
   if (notes.journalDamage !== undefined || notes.checkpointsDamaged.length > 0) {
     throw new CoverError("damaged", "Cannot let go of the previous master key: not all opens without it", {

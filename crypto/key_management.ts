@@ -299,11 +299,21 @@ async function finish(
 async function macOf(bytes: Uint8Array, masterKey: KeyBytes): Promise<Uint8Array> {
   const view = new DataView(bytes.buffer, bytes.byteOffset),
     generation = view.getUint32(Field.generation, true);
-  const containerId = bytes.subarray(Field.containerId, Field.sequence);
-  using key = new SecretBytes(
-    await deriveSubkey(masterKey, { containerId, generation, purpose: "header mac" }),
+  using key = await headerKey(
+    { containerId: bytes.subarray(Field.containerId, Field.sequence), generation },
+    masterKey,
   );
-  return await hmac(key.bytes, bytes.subarray(0, Field.hash));
+  return await macBy(key, bytes);
+}
+
+const macBy = (key: SecretBytes, bytes: Uint8Array) => hmac(key.bytes, bytes.subarray(0, Field.hash));
+
+/** The key that proves the encryption blocks of a generation, for {@linkcode proveWith}; the caller disposes it. */
+export async function headerKey(
+  { containerId, generation }: Which,
+  masterKey: KeyBytes,
+): Promise<SecretBytes> {
+  return new SecretBytes(await deriveSubkey(masterKey, { containerId, generation, purpose: "header mac" }));
 }
 
 /**
@@ -316,7 +326,13 @@ export async function proveEncryptionBlock(
   header: EncryptionHeader,
   masterKey: KeyBytes,
 ): Promise<EncryptionHeader> {
-  const mac = await macOf(header.bytes, masterKey);
+  using key = await headerKey(header, masterKey);
+  return await proveWith(header, key);
+}
+
+/** As {@linkcode proveEncryptionBlock}, with a key that was derived before, of the same generation. */
+export async function proveWith(header: EncryptionHeader, key: SecretBytes): Promise<EncryptionHeader> {
+  const mac = await macBy(key, header.bytes);
   for (const one of [header, header.twin]) {
     if (one && equalConstantTime(mac, one.bytes.subarray(Field.mac, ENCRYPTION_BLOCK_BYTES))) return one;
   }

@@ -10,8 +10,10 @@ import { blocksFor } from "./layout/extent_tree.ts";
 import { encodeSuperblock, type Run } from "./layout/superblock.ts";
 import {
   type ContainerKeys,
+  contains,
   durableOf,
   type DurablePoint,
+  type HistoryCheck,
   type Loaded,
   loadState,
   superIdentity,
@@ -37,6 +39,8 @@ export interface CloneOptions {
    * the keys were made. What it throws ends the copy.
    */
   readonly readEncryptionBlock?: () => Promise<Pick<EncryptionHeader, "bytes" | "sequence">>;
+  /** Judges each state before it is copied: of two readings, a server may answer the second with an older one. */
+  readonly check?: HistoryCheck | undefined;
   /** Told of progress: blocks of data done of all. What it throws ends the copy. */
   readonly onProgress?: (done: number, all: number) => void;
 }
@@ -60,7 +64,7 @@ interface DataRun extends Run {
  *
  * @throws {IntegrityError} if the source is damaged
  * @throws {CoverError} "busy" if the source changes faster than it can be copied; "rollback" if the encryption block is
- * older than the source says; as `loadState`
+ * older than the source says; as `check` and `loadState`
  * @throws {FsError} ENOSPC or EDQUOT of the target
  */
 export async function cloneContainer(
@@ -88,7 +92,7 @@ export async function cloneContainer(
     await target.reserve(endOf([...loaded.checkpointRuns, ...loaded.chunks, ...runs]));
     const missing = journalDamage !== undefined
       ? new CoverError("damaged", `Cannot clone container: ${journalDamage}`)
-      : await copyMetadata(source, keys, target, loaded) ??
+      : refused(loaded, options.check) ?? await copyMetadata(source, keys, target, loaded) ??
         await copyData(source, keys, target, { ...options, loaded, runs, fresh: before === undefined });
     if (missing === undefined) {
       await target.flush();
@@ -105,6 +109,17 @@ export async function cloneContainer(
     before = { commit: loaded.last, sequence };
   }
   throw new CoverError("busy", "Cannot clone container: it changes faster than it can be copied");
+}
+
+/** What the check has against a state. Blocks that a writer reuses may hide what was durable: that is looked at again. */
+function refused(loaded: Loaded, check?: HistoryCheck): CoverError | undefined {
+  try {
+    check?.({ ...loaded, contains: (point) => contains(loaded, point) });
+    return undefined;
+  } catch (error) {
+    if (error instanceof CoverError) return error;
+    throw error;
+  }
 }
 
 function dataRuns({ tables: { extents } }: Loaded): DataRun[] {

@@ -1,7 +1,7 @@
 /** A container: tables in memory, journal and checkpoints in the store, and the rules that keep the two together. */
 import { CoverError } from "../crypto/errors.ts";
 import type { RunIdentity } from "../crypto/sealer.ts";
-import { equalConstantTime, hex } from "../crypto/bytes.ts";
+import { hex } from "../crypto/bytes.ts";
 import type { BlockStore } from "./block/store.ts";
 import { Exclusive } from "./exclusive.ts";
 import { applyChanges } from "./layout/changes.ts";
@@ -10,11 +10,13 @@ import type { Superblock } from "./layout/superblock.ts";
 import type { Tables } from "./layout/tables.ts";
 import {
   type ContainerKeys,
+  contains,
   damageAt,
   dataIdentity,
   durableOf,
   type DurablePoint,
   type FoundSuperblock,
+  type HistoryCheck,
   type Loaded,
   type LoadNotes,
   loadState,
@@ -30,7 +32,7 @@ import { type SessionOptions, WriterSession } from "./writer_session.ts";
  * anything is written on top of that; what it throws ends the opening, but for a reader who was overtaken by a writer.
  */
 export type OpenOptions =
-  & { readonly check?: ((loaded: Container) => void) | undefined }
+  & { readonly check?: HistoryCheck | undefined }
   & ({ readonly mode: "read" } | { readonly mode: "write" } & SessionOptions);
 
 /** At which of the refreshes that bring nothing a reader looks for damage: that reads the rest of a chunk of journal. */
@@ -129,16 +131,8 @@ export class Container implements AsyncDisposable {
     return this.#state.chunks.reduce((sum, chunk) => sum + (chunk.first > start ? chunk.count : 0), 0);
   }
 
-  /**
-   * Tells whether the container's history holds this commit of this session. Sessions behind a damaged record of the
-   * journal are known, but nothing of them is there.
-   */
   contains(point: DurablePoint): boolean {
-    return point.commit <= this.#state.last &&
-      this.#state.sessions.some((session) =>
-        equalConstantTime(session.id, point.session) && point.commit <= session.last &&
-        point.commit >= session.first - 1
-      );
+    return contains(this.#state, point);
   }
 
   /** Who a run of data blocks is that was born with this commit. @throws {IntegrityError} if no session fits */

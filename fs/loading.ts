@@ -38,6 +38,21 @@ export interface DurablePoint {
   readonly commit: CommitNumber;
 }
 
+/** A state that was loaded, as it is judged by what a client remembers. */
+export interface History {
+  /** Number of the newest commit. */
+  readonly last: CommitNumber;
+  readonly notes: Pick<LoadNotes, "journalDamage">;
+  /**
+   * Tells whether it holds this commit of this session. Sessions behind a damaged record of the journal are known, but
+   * nothing of them is there.
+   */
+  contains(point: DurablePoint): boolean;
+}
+
+/** Refuses a state whose history lacks what is known to be durable. */
+export type HistoryCheck = (loaded: History) => void;
+
 /** A session in the history of the container; the newest one's `last` counts on. */
 export interface Session {
   readonly id: Uint8Array;
@@ -308,6 +323,18 @@ export function dataIdentity(
     else return { session: session.id, generation: session.generation, position, birth, kind: Kind.data };
   }
   throw new IntegrityError("Block of no known session");
+}
+
+/** {@linkcode History.contains} */
+export function contains(
+  { sessions, last }: Pick<Loaded, "sessions" | "last">,
+  point: DurablePoint,
+): boolean {
+  return point.commit <= last &&
+    sessions.some((session) =>
+      equalConstantTime(session.id, point.session) && point.commit <= session.last &&
+      point.commit >= session.first - 1
+    );
 }
 
 /** What a state that was read proves to be durable: a closed segment's end, or what a valid record follows. */

@@ -2,7 +2,13 @@
 import type { BlockStore } from "./block/store.ts";
 import { Container } from "./container.ts";
 import { checkContainer, type CheckedContainer, type Finding, type FsckOptions } from "./fsck.ts";
-import { type ContainerKeys, type DurablePoint, loadState, metadataRuns } from "./loading.ts";
+import {
+  type ContainerKeys,
+  type DurablePoint,
+  type HistoryCheck,
+  loadState,
+  metadataRuns,
+} from "./loading.ts";
 import { type Mended, Mending } from "./mending.ts";
 import { mendInodes, mendNames } from "./repair_names.ts";
 import { mendOverlaps, mendOwners, removeDamaged, zeroDamaged } from "./repair_space.ts";
@@ -17,7 +23,7 @@ export interface RepairOptions extends FsckOptions {
   /** Default, `keep`. Only what a check with `scrub` finds is dealt with. */
   readonly damaged?: DamagedData | undefined;
   /** As of `Container.open`. */
-  readonly check?: ((loaded: Container) => void) | undefined;
+  readonly check?: HistoryCheck | undefined;
 }
 
 /** What repairing found, did and left. */

@@ -5,7 +5,7 @@ import { OverlayStore } from "../../fs/block/overlay.ts";
 import type { BlockStore } from "../../fs/block/store.ts";
 import { Container } from "../../fs/container.ts";
 import { checkContainer, type CheckedContainer, type Finding } from "../../fs/fsck.ts";
-import { readSuperblock } from "../../fs/loading.ts";
+import { type History, readSuperblock } from "../../fs/loading.ts";
 import type { Mended } from "../../fs/mending.ts";
 import { type DamagedData, repairContainer, type RepairReport } from "../../fs/repair.ts";
 import { type UnlockedContainer, withOpened, writeEncryptionCopy } from "../container.ts";
@@ -167,7 +167,7 @@ async function repair(
     judged = await checkContainer(store, keys);
     await refuseRollback(unlocked, judged, options);
   }
-  const check = ({ last }: Container) => {
+  const check = ({ last }: History) => {
     if (last < judged.commit) throw new CoverError("rollback", "The container went back to an older state");
   };
   const done = await repairAll(unlocked, store, { ...how, check });

@@ -47,6 +47,7 @@ export const keyCommand = () =>
 
 async function list(options: KeyOptions): Promise<void> {
   await withUnlocked(options, { mode: "read" }, ({ encryption: { header }, unlocked }) => {
+    unlocked[Symbol.dispose]();
     const slots = header.slots.flatMap((slot, index) =>
       slot === undefined ? [] : [{ ...slotInfo(slot, index), opened: index === unlocked.slotIndex }]
     );

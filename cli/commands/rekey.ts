@@ -41,6 +41,9 @@ async function rekey(
   const secrets: Secret[] = [];
   let begun = false;
   const onSecret = (secret: Secret) => void secrets.push(secret);
+  const forget = () => {
+    for (const secret of secrets) if (secret.kind === "key-file") secret.content.fill(0);
+  };
   try {
     await withUnlocked(options, { mode: "write", argument, onSecret }, async (container) => {
       const { encryption: { header }, unlocked, memory, name, keys } = container;
@@ -56,7 +59,10 @@ async function rekey(
           signal.throwIfAborted();
           return slotsOf(header, kept);
         },
-        onBegun: () => begun = true,
+        onBegun: () => {
+          begun = true;
+          forget();
+        },
         check: historyCheck(container, options),
         onDurable: (point) =>
           memory.remember(name, keys.containerId, point, { lower: options.acceptRollback }),
@@ -85,7 +91,7 @@ async function rekey(
       cause: error,
     });
   } finally {
-    for (const secret of secrets) if (secret.kind === "key-file") secret.content.fill(0);
+    forget();
   }
 }
 

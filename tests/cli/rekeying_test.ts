@@ -74,7 +74,10 @@ async function rekey(store: BlockStore, rounds = TEST_LIMITS.pbkdf2Floor): Promi
   using unlocked = await unlockEncryptionBlock(encryption.header, keyFile);
   const kdf = { name: "pbkdf2-hmac-sha-512", rounds } as const;
   const slots = () => Promise.resolve([{ ...keyFile, label: "kept", kdf }]);
-  return await changeMasterKey({ store, encryption, unlocked, session }, { slots });
+  const onBegun = () => {
+    for (const key of unlocked.masterKeys.values()) assert.throws(() => key.bytes, /disposed/);
+  };
+  return await changeMasterKey({ store, encryption, unlocked, session }, { slots, onBegun });
 }
 
 /** How far a change is. */

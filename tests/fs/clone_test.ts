@@ -4,6 +4,7 @@ import { CoverError } from "../../crypto/errors.ts";
 import { StoreDecorator } from "../../fs/block/decorator.ts";
 import { cloneContainer } from "../../fs/clone.ts";
 import { checkContainer } from "../../fs/fsck.ts";
+import type { History } from "../../fs/loading.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import { ROOT } from "../../fs/types.ts";
 import { assertFiles, blocksOfFile, check, FILES, repair, spoil, treeStore } from "./damaged_containers.ts";
@@ -74,8 +75,9 @@ Deno.test("clone: blocks that a writer reuses meanwhile are taken from a newer c
       await writer.checkpoint();
     }
   });
-  const target = new RamStore();
-  await cloneContainer(source, await testKeys(), target, { encryptionBlock });
+  const target = new RamStore(), point = writer.container.durable!;
+  const judge = (loaded: History) => assert.ok(loaded.contains(point), "no rollback");
+  await cloneContainer(source, await testKeys(), target, { encryptionBlock, check: judge });
   assert.equal(rounds, 3);
   assert.deepEqual(await check(target), []);
   const copy = await openVolume(target, "read");
@@ -83,6 +85,23 @@ Deno.test("clone: blocks that a writer reuses meanwhile are taken from a newer c
     assert.ok(equal(await copy.read(file, 0, 2 << 20), pattern(1 << 20, i + 1 + 30)), `file ${i}`);
   }
   await writer.end();
+});
+
+Deno.test("clone: a state that is older than what is known is refused, and nothing of it becomes a container", async () => {
+  const source = new RamStore();
+  await makeContainer(source);
+  const older = RamStore.fromBytes(source.toBytes());
+  const writer = await openVolume(source);
+  writer.create(ROOT, name("f"), FILE);
+  await writer.end();
+  const point = writer.container.durable!, target = new RamStore();
+  const check = (loaded: History) => {
+    if (!loaded.contains(point)) throw new CoverError("rollback", "older");
+  };
+  const options = { encryptionBlock, check };
+  await cloneContainer(source, await testKeys(), new RamStore(), options);
+  await assert.rejects(cloneContainer(older, await testKeys(), target, options), kind("rollback"));
+  assert.ok((await target.readHeader("key", 0)).every((byte) => byte === 0));
 });
 
 Deno.test("clone: a damaged source is refused, with the file's name; a damaged checkpoint is none", async () => {

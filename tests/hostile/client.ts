@@ -108,7 +108,9 @@ export class Client {
     work: (volume: Volume, container: UnlockedContainer) => Promise<void>,
     mode: AccessMode = "write",
   ): Promise<ErrorKind | undefined> {
-    return this.#here<void>(() => withVolume(this.#access(place), { mode }, work)) as Promise<
+    return this.#here<void>(() =>
+      withVolume(this.#access(place), { mode, keepsMasterKey: true }, work)
+    ) as Promise<
       ErrorKind | undefined
     >;
   }

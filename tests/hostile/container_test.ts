@@ -1,6 +1,13 @@
 /** Attacks by whoever has the container in hands and no keys: editing a file, or serving it. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import type { UnlockedContainer } from "../../cli/container.ts";
+import { changeEncryption } from "../../cli/key_change.ts";
+import { addSlot } from "../../crypto/mod.ts";
+import { StoreDecorator } from "../../fs/block/decorator.ts";
+import type { BlockStore } from "../../fs/block/store.ts";
+import { copyOpened } from "../../cli/commands/clone.ts";
+import { RamStore } from "../../fs/store/ram.ts";
 import { temporaryFolder } from "../net/servers.ts";
 import { ATTACKS } from "./attacks.ts";
 import { Client } from "./client.ts";
@@ -73,6 +80,70 @@ Deno.test(
     assert.equal(await client.look(place), "rollback");
     assert.equal(await client.write(place, {}), "rollback");
     assert.deepEqual(await place.get(), open[0].image);
+  },
+);
+
+Deno.test("clone refuses an older state that comes only after the opening", strict, async () => {
+  await using folder = await temporaryFolder();
+  await using server = await LyingServer.start();
+  const client = new Client(join(folder.path, "client")),
+    { parent, newest } = await makeHistory(server, client);
+  for (const [later, expected] of [[newest, undefined], [parent, "rollback"]] as const) {
+    client.forget();
+    await server.set(newest.image);
+    const cloned = await client.change(server, async (volume, source) => {
+      await server.set(later.image);
+      await copyOpened({ volume, source, access: {} }, new RamStore());
+    }, "read");
+    assert.equal(cloned, expected);
+  }
+});
+
+/** Looks on when a header is written. */
+class Watched extends StoreDecorator {
+  constructor(base: BlockStore, readonly onHeader: () => void) {
+    super(base);
+  }
+  override writeHeader(...args: Parameters<BlockStore["writeHeader"]>) {
+    this.onHeader();
+    return super.writeHeader(...args);
+  }
+}
+
+Deno.test(
+  "master keys are zeroed before changed key slots are written, and before a clone copies",
+  strict,
+  async () => {
+    await using folder = await temporaryFolder();
+    const client = new Client(join(folder.path, "client")), place = new FilePlace(folder.path);
+    const { newest } = await makeHistory(place, client);
+    let looked = 0;
+    const gone = ({ unlocked: { masterKeys } }: UnlockedContainer) => {
+      for (const key of masterKeys.values()) assert.throws(() => key.bytes, /disposed/), looked++;
+    };
+    client.forget();
+    await place.set(newest.image);
+    await client.unlocked(place, async (container, access) => {
+      const store = new Watched(container.store, () => gone(container));
+      const slot = { kind: "passphrase", text: "another" } as const;
+      await changeEncryption(
+        { ...container, store },
+        access,
+        (header, key) => addSlot(header, key, { slot }),
+      );
+    });
+    assert(looked >= 2, "both copies");
+    looked = 0;
+    assert.equal(
+      await client.change(place, async (volume, source) => {
+        await copyOpened(
+          { volume, source, access: {} },
+          new Watched(new RamStore(), () => gone(source)),
+        );
+      }, "read"),
+      undefined,
+    );
+    assert(looked >= 2, "both copies");
   },
 );
 
