@@ -1,12 +1,15 @@
 /** Somebody in the server's place, whose certificate is like the server's in all but what cannot be forged. */
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import { X509Certificate } from "node:crypto";
+import { join } from "node:path";
 import { base64url } from "../../crypto/bytes.ts";
 import { EXIT } from "../../cli/exit.ts";
 import { CoverError } from "../../crypto/errors.ts";
-import { certificateHash, type CertificatePair, makeCertificate } from "../../net/certificate.ts";
+import { certificateHash, type CertificatePair, makeCertificate, toPem } from "../../net/certificate.ts";
 import { formatLink } from "../../net/mod.ts";
 import { listenTls } from "../../net/tls_listener.ts";
+import { dial } from "../../net/trust.ts";
 import { Workplace } from "../cli/run.ts";
 import {
   authorityAndLeaf,
@@ -16,7 +19,8 @@ import {
   type SubjectNames,
   version1,
 } from "./forged_certificates.ts";
-import { HOST, openOn } from "./servers.ts";
+import { WINDOWS } from "../platform.ts";
+import { HOST, openOn, temporaryFolder } from "./servers.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
 const TOKEN = "A".repeat(43);
@@ -136,6 +140,59 @@ Deno.test(
     }
   },
 );
+
+/** A key of somebody else that says that it is the certificate's: the runtime's own TLS would not serve with it. */
+async function pretendedKey({ key }: CertificatePair): Promise<string> {
+  const [own, other] = await Promise.all([{ key }, await makeCertificate()].map(async (pair) => {
+    const { privateKey } = await keysOf({ certificate: "", ...pair });
+    const { d } = await crypto.subtle.exportKey("jwk", privateKey);
+    return Buffer.from(d!, "base64url");
+  }));
+  const der = Buffer.from(key.replace(/-----.*-----/g, ""), "base64");
+  other!.copy(der, der.indexOf(own!));
+  return toPem(new Uint8Array(der), "PRIVATE KEY");
+}
+
+Deno.test({
+  name: "the server's own certificate, captured, is nothing without its key: the handshake fails",
+  ignore: WINDOWS, // where there is no openssl
+  ...strict,
+  fn: async () => {
+    const genuine = await makeCertificate(), pretended = await pretendedKey(genuine);
+    await using folder = await temporaryFolder();
+    const [cert, key] = [join(folder.path, "cert"), join(folder.path, "key")];
+    await Deno.writeTextFile(cert, genuine.certificate);
+    for (const [file, expected] of [[genuine.key, undefined], [pretended, "identity"]] as const) {
+      await Deno.writeTextFile(key, file);
+      const args = ["s_server", "-accept", `${HOST}:0`, "-cert", cert, "-key", key, "-naccept", "1"];
+      const server = new Deno.Command("openssl", { args, stdin: "piped", stdout: "piped", stderr: "null" })
+        .spawn();
+      const output = server.stdout.pipeThrough(new TextDecoderStream()).getReader();
+      let said = "", port: string | undefined;
+      while ((port = /ACCEPT \S+:(\d+)\n/.exec(said)?.[1]) === undefined) {
+        const { value, done } = await output.read();
+        assert(!done, said);
+        said += value;
+      }
+      const { raw, subject } = new X509Certificate(genuine.certificate);
+      const identity = {
+        ...{
+          kind: "pinned" as const,
+          name: subject.replace("CN=", ""),
+          fingerprint: await fingerprintOf(genuine),
+        },
+        certificate: new Uint8Array(raw),
+      };
+      const { signal } = new AbortController();
+      const dialled = dial({ host: HOST, port: Number(port) }, identity, signal);
+      const kind = await dialled.then(({ conn }) => conn.close(), (error) => error.kind);
+      assert.equal(kind, expected);
+      await Promise.all([output.cancel(), server.stdin.close()]);
+      server.kill("SIGKILL");
+      await server.status;
+    }
+  },
+});
 
 Deno.test("an authority that the runtime trusts cannot stand in for a pin", strict, async () => {
   const { genuine, fingerprint } = await forgeries();
