@@ -435,6 +435,7 @@ export async function serverOptions(remote: RemoteLocator, access: Access): Prom
   return {
     token: remote.token ?? (file === undefined ? undefined : await readTokenFile(file)),
     fingerprint: access.fingerprint === undefined ? remote.fingerprint : parseFingerprint(access.fingerprint),
+    replaceKnown: access.fingerprint !== undefined,
     ca: access.ca === undefined
       ? undefined
       : access.ca === "system"

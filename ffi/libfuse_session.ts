@@ -162,10 +162,10 @@ export class Session {
     this.#guard(name, () => {
       const { errno, ordinary } = errnoOf(failure.error);
       if (!ordinary || (request.answered && !request.interrupted)) {
-        this.#log(
-          `Cannot ${this.#describe(name, failure.parameters)}: ${this.#text(failure.error)}`,
-          failure.error,
-        );
+        const { error } = failure, what = this.#describe(name, failure.parameters);
+        // Which check failed is told to nobody; of others the message is there already, and their cause counts.
+        const cause = error instanceof IntegrityError ? undefined : (error as Error | undefined)?.cause;
+        this.#log(`Cannot ${what}: ${this.#text(error)}`, cause);
       }
       if (request.answered) return;
       if (name.startsWith("forget")) this.#parts.replies.none(request);

@@ -40,7 +40,7 @@ export async function checkMountpoint(mountpoint: string, options: { nonempty: b
     if (code === "ENOTCONN" || code === "ECONNABORTED" || /os error (107|103)/.test(String(error))) {
       throw refusal(
         `${place}: an earlier mount there is dead`,
-        `remove it: fusermount3 -u "${mountpoint}"`,
+        `remove it: coverfs umount "${mountpoint}"`,
         error,
       );
     }

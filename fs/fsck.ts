@@ -108,13 +108,16 @@ function checkHeaders({ notes, found }: Loaded, findings: Finding[]): void {
     const damaged = { severity: "degraded", remedy: "repair" } as const;
     findings.push({ ...(state === "older" ? older : damaged), code: "superblock", message });
   });
+  const other = notes.journalDamage === undefined
+    ? "the other one and the journal give the same state"
+    : "the other one serves";
   for (const pointer of notes.checkpointsDamaged) {
     const which = pointer === found.superblock.current ? "newest" : "previous";
     findings.push({
       severity: "degraded",
       remedy: "repair",
       code: "checkpoint",
-      message: `The ${which} checkpoint is damaged; the other one and the journal give the same state`,
+      message: `The ${which} checkpoint is damaged; ${other}`,
     });
   }
 }
@@ -129,7 +132,8 @@ async function checkJournal(
   if (loaded.notes.journalDamage === undefined) return [];
   const { first, last, readable, names, points } = await lostCommits(store, keys, loaded);
   const which = first === last ? `commit ${first} is lost` : `commits ${first} to ${last} are lost`;
-  const rest = readable.length === 0 ? "none of them can be read" : `${rangesOf(readable)} can still be read`;
+  const none = first === last ? "it cannot be read" : "none of them can be read";
+  const rest = readable.length === 0 ? none : `${rangesOf(readable)} can still be read`;
   findings.push({
     severity: "damage",
     remedy: "repair",

@@ -19,6 +19,8 @@ export interface ServerAddress {
 export interface TrustOptions {
   /** The fingerprint that the certificate must have, base64url: from a link or `--fingerprint`. */
   readonly fingerprint?: string | undefined;
+  /** That fingerprint takes the place of the remembered one: who gave it knows that the certificate was replaced. */
+  readonly replaceKnown?: boolean | undefined;
   /** Verify the host name in the ordinary way instead: true for the public authorities, or PEM certificates. */
   readonly ca?: true | readonly string[] | undefined;
   /** Fingerprints remembered from before. */
@@ -55,7 +57,8 @@ const UNREACHABLE: Readonly<Record<string, string>> = {
 /** An address that gave no answer. */
 export function noConnection(address: ServerAddress, cause: unknown): CoverError {
   const words = UNREACHABLE[errorCode(cause) ?? ""];
-  const reason = words ?? (cause instanceof Error ? cause.message : String(cause));
+  const ended = cause instanceof Deno.errors.UnexpectedEof ? "it has ended the connection" : undefined;
+  const reason = words ?? ended ?? (cause instanceof Error ? cause.message : String(cause));
   return new CoverError("no-connection", `Cannot reach ${formatAddress(address)}: ${reason}`, {
     cause,
     ...(words === undefined
@@ -70,7 +73,7 @@ function changedIdentity(address: ServerAddress, cause?: unknown): CoverError {
     `Server ${formatAddress(address)} is not the one that is known: refusing it`,
     {
       cause,
-      hint: "If its certificate was replaced on purpose, forget the server and use its new link",
+      hint: "If its certificate was replaced on purpose, give the new fingerprint once, with --fingerprint",
     },
   );
 }
@@ -89,10 +92,8 @@ export async function identifyServer(
     return { kind: "authority", authorities: options.ca === true ? undefined : options.ca };
   }
   const known = (await options.known?.find(address))?.fingerprint;
-  if (known !== undefined && options.fingerprint !== undefined && known !== options.fingerprint) {
-    throw changedIdentity(address);
-  }
   const pin = options.fingerprint ?? known;
+  if (known !== undefined && pin !== known && !options.replaceKnown) throw changedIdentity(address);
   const { certificate, names } = await readCertificate(address, options.signal);
   const fingerprint = base64url(await sha256(certificate));
   if (pin !== undefined && pin !== fingerprint) throw changedIdentity(address);

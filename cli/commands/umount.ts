@@ -47,9 +47,14 @@ export const umountCommand = () =>
     });
 
 async function unmount(mountpoint: string, lazy: boolean): Promise<void> {
-  const failed = Deno.build.os === "windows"
-    ? await unmountDokan(mountpoint) ? undefined : "nothing is mounted there"
-    : Deno.uid() === 0
+  const windows = Deno.build.os === "windows";
+  if (!(windows ? await unmountDokan(mountpoint) : mountedAt(mountpoint))) {
+    throw new CoverError("failure", `Cannot unmount "${mountpoint}": no container is mounted there`, {
+      hint: "Name the mountpoint itself",
+    });
+  }
+  if (windows) return;
+  const failed = Deno.uid() === 0
     ? await systemTool("umount", ...(lazy ? ["-l"] : []), mountpoint)
     : await systemTool("fusermount3", "-u", ...(lazy ? ["-z"] : []), mountpoint);
   if (failed === undefined) return;

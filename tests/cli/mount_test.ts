@@ -162,6 +162,20 @@ Deno.test("access times move on a mount, and stay with --noatime and with -o noa
   }
 });
 
+Deno.test(
+  { name: "umount leaves alone what is no container", ...strict, ignore: strict.ignore || Deno.uid() !== 0 },
+  async () => {
+    await using place = await prepared();
+    const mnt = place.path("mnt"),
+      run = (command: string, ...args: string[]) => new Deno.Command(command, { args }).output();
+    assert.equal((await run("mount", "-t", "tmpfs", "none", mnt)).code, 0);
+    const refused = await place.run(["umount", mnt]);
+    assert.equal((await run("umount", mnt)).code, 0, "it is still mounted");
+    assert.equal(refused.code, 1);
+    assert.match(refused.error, /mnt": no container is mounted there\nhint: Name the mountpoint itself\n$/);
+  },
+);
+
 Deno.test("umount tells how a mount has ended though that ends before umount(8) does", strict, async () => {
   await using place = await prepared();
   await mkdir(place.path("bin"));

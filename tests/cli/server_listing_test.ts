@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFile, writeFile } from "node:fs/promises";
 import { HOST, makeWriter, openOn, startServer } from "../net/servers.ts";
 import { Workplace } from "./run.ts";
 
@@ -38,6 +39,31 @@ Deno.test(
       env: { HOME: place.path("elsewhere") },
     });
     assert.equal(other.out, "1.0 MiB  large\n    0 B  small\n", "a token that only reads may list");
+  },
+);
+
+Deno.test(
+  "another certificate is taken for a server's when --fingerprint says so, and remembered",
+  strict,
+  async () => {
+    await using place = await Workplace.make();
+    await using server = await startServer();
+    const address = `coverfs://${HOST}:${server.port}`,
+      link = server.link(server.firstToken!, { host: HOST });
+    const list = (...args: string[]) => place.run(["ls", ...args], { plain: true });
+    assert.equal((await list(link)).code, 0);
+    const path = place.path(".local", "state", "coverfs", "servers.json"),
+      before = await readFile(path, "utf8");
+    await writeFile(path, before.replace(server.fingerprint, "A".repeat(43)));
+    for (const named of [address, link]) {
+      const refused = await list(named);
+      assert.equal(refused.code, 21);
+      assert.match(refused.error, /is not the one that is known: refusing it\nhint: .* --fingerprint\n$/);
+    }
+    assert.equal((await list(address, "--fingerprint", "E".repeat(43))).code, 21, "it must be right");
+    assert.equal((await list(address, "--fingerprint", server.fingerprint)).code, 0);
+    assert.equal((await list(address)).code, 0);
+    assert.deepEqual(JSON.parse(await readFile(path, "utf8")), JSON.parse(before), "the token stays");
   },
 );
 

@@ -166,7 +166,7 @@ Deno.test("mount serves in the background until umount, which waits for its end"
   assertRan(await place.run(["mkdir", "/d"]), 11); // it has the container
   assertRan(await place.run(["umount", "X:"]));
   assertRan(await place.run(["mkdir", "/d"]));
-  assert.match(assertRan(await place.run(["umount", "X:"]), 1).error, /nothing is mounted there/);
+  assert.match(assertRan(await place.run(["umount", "X:"]), 1).error, /no container is mounted there/);
 });
 
 Deno.test("logging off ends a mount in order, as umount does", {

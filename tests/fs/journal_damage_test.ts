@@ -40,7 +40,8 @@ const CASES:
     ["one record", 6, [2], "4 to 6 can still be read"],
     ["two records in a row", 7, [2, 3], "5 to 7 can still be read"],
     ["records here and there", 9, [2, 5], "4 to 5, 7 to 9 can still be read"],
-    ["the last record", 4, [3], "none of them can be read"],
+    ["the last record", 4, [3], "commit 4 is lost, it cannot be read"],
+    ["the last two records", 5, [3, 4], "commits 4 to 5 are lost, none of them can be read"],
     ["a record before the next chunk's link", 40, [3], "5 to 40 can still be read"],
   ];
 

@@ -42,6 +42,15 @@ Deno.test("a damaged newest checkpoint is all that is found, and is mended", asy
   await assertWhole(await openVolume(store, "read"));
 });
 
+Deno.test("of a checkpoint that serves before a damaged journal it is not said that nothing is lost", async () => {
+  const store = await withPrevious(), { chunks } = await loadState(store, await testKeys());
+  await spoil(store, chunks.at(-1)!.position, 1);
+  const [checkpoint, journal] = await check(store);
+  assert.equal(checkpoint!.message, "The newest checkpoint is damaged; the other one serves");
+  assert.equal(journal!.code, "journal");
+  assert.deepEqual((await repair(store)).after.findings, []);
+});
+
 Deno.test("a container whose newest checkpoint is damaged can be written, also by the writer after a crash", async () => {
   const store = await withPrevious();
   const volume = await openVolume(store);
