@@ -54,11 +54,6 @@ export class DiskFile {
     this.fd = fd;
   }
 
-  /** Whether it is closed, or about to be. */
-  get closed(): boolean {
-    return this.#closing !== undefined;
-  }
-
   /** Runs what uses the descriptor elsewhere; closing waits for it, as the number may soon be another file's. */
   async #run(start: (done: Callback) => void): Promise<number> {
     if (this.#closing) throw new Error("The file is closed");

@@ -136,6 +136,12 @@ export class RemoteLink {
       signal.addEventListener("abort", abort, { once: true });
       try {
         return await this.#lease(connection, claim, takeover ? LeaseFlag.takeover : 0);
+      } catch (error) {
+        if (!(error instanceof StatusError && error.status === "busy")) throw error;
+        throw new CoverError("busy", error.message, {
+          hint: "Unmount or end it there, read only (--read-only), or take it over (--takeover)",
+          cause: error,
+        });
       } finally {
         signal.removeEventListener("abort", abort);
       }

@@ -252,7 +252,7 @@ export class RemoteSender {
     }
     this.#writer = undefined;
     this.#link.disclaim();
-    this.#outage?.[Symbol.dispose]();
+    this.#endOutage();
     this.#giveUp(failure);
   }
 
@@ -263,7 +263,7 @@ export class RemoteSender {
 
   /** Ends the link too. Call once. */
   async close(): Promise<void> {
-    this.#outage?.[Symbol.dispose]();
+    this.#endOutage();
     this.#failure ??= new Broken("The store is closed");
     await this.#link.close();
     this.#writer = undefined;

@@ -417,7 +417,7 @@ Deno.test("a second writer is refused, and let in when the first has closed", st
   const writer = await makeWriter();
   const first = await openOn(server, { mode: "create", ...writer });
   const other = await makeWriter(writer);
-  await assert.rejects(openOn(server, { mode: "write", ...other }), isCover("busy"));
+  await assert.rejects(openOn(server, { mode: "write", ...other }), { kind: "busy", hint: /--takeover/ });
   await first.close();
   await using second = await openOn(server, { mode: "write", ...other });
   await second.write(0, blocks(1, 1));
