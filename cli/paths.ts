@@ -92,7 +92,9 @@ export function resolve(filesystem: Filesystem, path: string, options: { follow:
  */
 export function place(filesystem: Filesystem, path: string): Place {
   const found = walk(filesystem, path, false);
-  if (found.name === undefined) throw pathError("EINVAL", path);
+  if (found.name === undefined) {
+    throw new FsError("EINVAL", `"${path}": neither the root nor a path that ends in ".." can be changed`);
+  }
   return { directory: found.directory, name: found.name, ino: found.ino };
 }
 

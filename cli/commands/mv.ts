@@ -30,7 +30,11 @@ export const mvCommand = () =>
             const to = place(volume, path);
             await volume.admit();
             const flags = options.clobber ? 0 : RENAME_NOREPLACE;
-            await about(path, () => volume.rename(from.directory, from.name, to.directory, to.name, flags));
+            await about(path, () => volume.rename(from.directory, from.name, to.directory, to.name, flags))
+              .catch((error) => {
+                if ((error as FsError).code !== "EINVAL") throw error;
+                throw new FsError("EINVAL", `"${path}": it would lie in itself`, { cause: error });
+              });
           }));
       });
     });

@@ -177,15 +177,18 @@ const PATHS: [args: string[], code: number, RegExp][] = [
   [["mkdir", "/file/below"], 4, /^coverfs: "\/file\/below": not a directory$/],
   [["mkdir", "-p", "/file/below"], 4, /": not a directory$/],
   [["rm", "/file/below"], 4, /^coverfs: "\/file\/below": not a directory$/],
+  [["rm", "-r", "/"], 1, /^coverfs: "\/": neither the root nor .* can be changed$/],
+  [["mv", "/folder", "/folder/below"], 1, /^coverfs: "\/folder\/below": it would lie in itself$/],
   [["mv", "/file", "/file/below"], 4, /^coverfs: "\/file\/below": not a directory$/],
   [["cat", "/"], 1, /^coverfs: "\/": is a directory$/],
 ];
 
 Deno.test(
-  "names that are too long and paths through a file are refused, and change nothing",
+  "names that are too long and paths that cannot be are refused, and change nothing",
   strict,
   async () => {
     await using place = await workplace();
+    assert.equal((await place.run(["mkdir", "/folder"])).code, 0);
     const before = (await place.run(["ls", "-R", "-a"])).out;
     for (const [args, code, message] of PATHS) {
       const ran = await place.run(args);
