@@ -109,34 +109,50 @@ export async function createEncryptionBlock(
  * the key; "usage" if the secret cannot be one
  */
 export async function unlockEncryptionBlock(header: EncryptionHeader, secret: Secret): Promise<Unlocked> {
-  const { containerId, slots, generation } = header;
-  using input = await secretInput(secret);
-  for (const [slotIndex, slot] of slots.entries()) {
-    if (slot?.kind !== secret.kind) continue;
-    const masterKey = await openSlot(slot, input, containerId);
-    if (masterKey === undefined) continue;
-    const masterKeys = new Map([[generation, masterKey]]);
-    const dispose = () => masterKeys.forEach((key) => key[Symbol.dispose]());
-    let proven: EncryptionHeader;
-    try {
-      proven = await proveEncryptionBlock(header, masterKey);
-      if (header.previousGeneration !== undefined) {
-        masterKeys.set(header.previousGeneration, await openPrevious(header, masterKey));
-      }
-    } catch (error) {
-      dispose();
-      throw error;
+  const opened = await trySlots(header, secret);
+  if (opened === undefined) {
+    const name = NAMES[secret.kind], known = header.slots.some((slot) => slot?.kind === secret.kind);
+    throw new CoverError(
+      "wrong-passphrase",
+      known
+        ? `Cannot unlock container: wrong ${name}`
+        : `Cannot unlock container: no key slot takes a ${name}`,
+    );
+  }
+  const { slotIndex, masterKey } = opened, masterKeys = new Map([[header.generation, masterKey]]);
+  const dispose = () => masterKeys.forEach((key) => key[Symbol.dispose]());
+  try {
+    const proven = await proveEncryptionBlock(header, masterKey);
+    if (header.previousGeneration !== undefined) {
+      masterKeys.set(header.previousGeneration, await openPrevious(header, masterKey));
     }
     return { masterKeys, slotIndex, header: proven, [Symbol.dispose]: dispose };
+  } catch (error) {
+    dispose();
+    throw error;
   }
-  const name = NAMES[secret.kind], known = slots.some((slot) => slot?.kind === secret.kind);
-  throw new CoverError(
-    "wrong-passphrase",
-    known ? `Cannot unlock container: wrong ${name}` : `Cannot unlock container: no key slot takes a ${name}`,
-  );
 }
 
-/** Adds a secret in the first empty slot. @throws {CoverError} "failure" if all are in use; as `createEncryptionBlock` */
+/** The first slot that a secret opens, but for one of them, and the key in it, which the caller disposes. */
+async function trySlots(
+  { containerId, slots }: EncryptionHeader,
+  secret: Secret,
+  except?: number,
+): Promise<{ slotIndex: number; masterKey: SecretBytes } | undefined> {
+  using input = await secretInput(secret);
+  for (const [slotIndex, slot] of slots.entries()) {
+    if (slot?.kind !== secret.kind || slotIndex === except) continue;
+    const masterKey = await openSlot(slot, input, containerId);
+    if (masterKey !== undefined) return { slotIndex, masterKey };
+  }
+  return undefined;
+}
+
+/**
+ * Adds a secret in the first empty slot.
+ *
+ * @throws {CoverError} "failure" if all are in use, or another slot has the secret; as `createEncryptionBlock`
+ */
 export async function addSlot(
   header: EncryptionHeader,
   masterKey: KeyBytes,
@@ -221,7 +237,7 @@ function usedSlot(header: EncryptionHeader, index: number): void {
   }
 }
 
-function setSlot(
+async function setSlot(
   header: EncryptionHeader,
   masterKey: KeyBytes,
   options: KdfChoice & { readonly slot: NewSlot; readonly index: number },
@@ -230,7 +246,18 @@ function setSlot(
   const kdf = kdfFor(slot, options, limits);
   const others = header.slots.flatMap((one, i) => one === undefined || i === index ? [] : [one.kdf]);
   checkKdfs([...others, kdf], limits);
-  return change(header, masterKey, async (bytes) => {
+  const twin = await trySlots(header, slot, index);
+  if (twin !== undefined) {
+    twin.masterKey[Symbol.dispose]();
+    throw new CoverError(
+      "failure",
+      `Cannot use this ${NAMES[slot.kind]}: it opens key slot ${twin.slotIndex} already`,
+      {
+        hint: "With two slots, to remove one would not take it away",
+      },
+    );
+  }
+  return await change(header, masterKey, async (bytes) => {
     const how = { containerId, kdf, label: slot.label ?? "" };
     slotBytes(bytes, index).set(await sealSlot(keyBytes(masterKey), slot, how));
   });

@@ -157,6 +157,18 @@ Deno.test("addSlot() refuses a ninth slot, and rounds that are too many together
   await assert.rejects(refused, kind("unsupported", /20000001/));
 });
 
+Deno.test("a secret gets no second slot, but may take its own place again", sanitize, async () => {
+  const { header, masterKey } = await makeBlock([passphrase, keyFile, another]);
+  const add = (slot: Secret) => addSlot(header, masterKey, { slot });
+  await assert.rejects(add(passphrase), kind("failure", /opens key slot 0 already/));
+  await assert.rejects(add(keyFile), kind("failure", /opens key slot 1 already/));
+  const replace = (index: number) => replaceSlot(header, masterKey, { slot: another, index, rounds: 11 });
+  await assert.rejects(replace(0), kind("failure", /opens key slot 2 already/));
+  const { bytes } = await replace(2);
+  using unlocked = await open(bytes, another);
+  assert.equal(unlocked.slotIndex, 2);
+});
+
 Deno.test("replaceSlot() changes a passphrase: the old one opens no more", sanitize, async () => {
   const { header, masterKey } = await makeBlock([passphrase, keyFile]);
   const { bytes } = await replaceSlot(header, masterKey, { slot: another, index: 0 });
