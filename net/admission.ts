@@ -18,14 +18,20 @@ export interface AdmissionLimits {
 
 /** New connections that a failed one counts for: who fails is soon kept out before TLS, until it has rested. */
 const FAILURE = 10;
+/**
+ * Handshakes of an address that no greeting need follow: so many a second, as of who watches whether the server is
+ * there, and so many at once. A client looks at the certificate first, and then greets, which gives its look back.
+ */
+const LOOKS_PER_SECOND = 0.5, LOOKS_AT_ONCE = 20;
 
 interface Source {
   open: number;
   refused: number;
   readonly rate: Rate;
+  readonly looks: Rate;
 }
 
-/** Counts connections. What it keeps of an address is forgotten when that has rested for some seconds. */
+/** Counts connections. What it keeps of an address is forgotten when that has rested, for less than a minute. */
 export class Admission {
   readonly #limits: AdmissionLimits;
   readonly #now: () => number;
@@ -51,7 +57,7 @@ export class Admission {
     let source = this.#sources.get(key);
     if (source === undefined) {
       const rate = new Rate(limits.addressHandshakesPerSecond, now, limits.addressHandshakesAtOnce);
-      source = { open: 0, refused: 0, rate };
+      source = { open: 0, refused: 0, rate, looks: new Rate(LOOKS_PER_SECOND, now, LOOKS_AT_ONCE) };
       this.#sources.set(key, source);
     }
     // The address comes first, so that one that is refused takes nothing from the others.
@@ -75,13 +81,23 @@ export class Admission {
     this.#sources.get(sourceOf(address))?.rate.spend(FAILURE, this.#now());
   }
 
+  /** Says that a handshake was followed by no greeting: to be blamed where there are many. */
+  looked(address: string): void {
+    if (this.#sources.get(sourceOf(address))?.looks.take(this.#now()) === false) this.blame(address);
+  }
+
+  /** Says that a token was known. */
+  greeted(address: string): void {
+    this.#sources.get(sourceOf(address))?.looks.give(this.#now());
+  }
+
   /** Forgets who has rested. @returns the addresses that were refused since the last time, and how often */
   sweep(): Map<string, number> {
     const now = this.#now(), refused = new Map<string, number>();
     for (const [key, source] of this.#sources) {
       if (source.refused > 0) refused.set(key, source.refused);
       source.refused = 0;
-      if (source.open === 0 && source.rate.rested(now)) this.#sources.delete(key);
+      if (source.open === 0 && source.rate.rested(now) && source.looks.rested(now)) this.#sources.delete(key);
     }
     return refused;
   }

@@ -33,6 +33,12 @@ export class Rate {
     this.#left = Math.max(-this.#atOnce, this.#left - count);
   }
 
+  /** Gives one back. */
+  give(now: number): void {
+    this.#refill(now);
+    this.#left = Math.min(this.#atOnce, this.#left + 1);
+  }
+
   /** How long it takes until nothing is owed, in ms. */
   owed(now: number): number {
     this.#refill(now);

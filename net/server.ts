@@ -23,6 +23,7 @@ import {
   type TlsStream,
 } from "./tls_listener.ts";
 import { Tokens } from "./tokens.ts";
+import { Turns } from "./turns.ts";
 
 /** Limits of a server (docs/protocol.md, section 9). */
 export interface ServerLimits extends AdmissionLimits {
@@ -152,8 +153,10 @@ export class Server implements AsyncDisposable {
       forget: (container) => {
         if (container.forgettable) this.#containers.delete(container.name);
       },
-      connections: () => this.#connections.size,
+      turns: new Turns(),
       blame: (address) => this.#admission.blame(address),
+      looked: (address) => this.#admission.looked(address),
+      greeted: (address) => this.#admission.greeted(address),
       log: this.#log,
       access: this.#access,
     };

@@ -26,10 +26,8 @@ import type { TokenEntry } from "./tokens.ts";
 const URGENT = 4096;
 /** Requests of one connection after which others have their turn. */
 const BURST = 16;
-/** So many requests within this time (ms) are hasty; where a turn of the others takes longer than `BUSY` they wait. */
-const HASTE = 4, BUSY = 1;
-/** A turn that such a connection waits for so many connections that there are: who floods many others waits long. */
-const OTHERS = 3;
+/** What a request is as much work as, besides its bytes and those of its reply: about 20 µs (Deno 2.9.6). */
+const WORK = 16 * 1024;
 /** Requests that a client needs seldom. Each takes one of an allowance, and so does each that is refused. */
 const SELDOM: ReadonlySet<number> = new Set([
   ...[Op.ping, Op.list, Op.create, Op.open, Op.lease, Op.release, Op.remove, Op.newKey],
@@ -51,6 +49,7 @@ export class ServerConnection implements SessionConnection {
   readonly #session: ServerSession;
   #ended = false;
   #draining = false;
+  #blamed = false;
   #running = 0;
   readonly #allowance = new Rate(SELDOM_PER_SECOND, performance.now(), SELDOM_AT_ONCE);
   /** Ends a pause. */
@@ -80,6 +79,7 @@ export class ServerConnection implements SessionConnection {
 
   greeted(): void {
     this.#reader.maxBody = MAX_BODY;
+    this.#server.greeted(this.#peer.address);
   }
 
   /** The token that admitted it, as it was known then; undefined before HELLO is answered. */
@@ -105,8 +105,8 @@ export class ServerConnection implements SessionConnection {
       admitted = length + OVERHEAD;
     };
     try {
-      for (let count = 1, begun = performance.now();; count++) {
-        if (count % BURST === 0) begun = await yieldToOthers(begun, this.#server.connections() / OTHERS);
+      for (let count = 1;; count++) {
+        if (count % BURST === 0 || this.#server.turns.ahead(this)) await this.#server.turns.take(this);
         await this.#payBack();
         const frame = await this.#reader.next(admit);
         if (frame === undefined || this.#ended || this.#conn.gone) break;
@@ -114,6 +114,7 @@ export class ServerConnection implements SessionConnection {
         if (SELDOM.has(frame.operation)) this.spend(1);
         if (frame.direction !== Direction.request) throw new ProtocolError("A client sends requests only");
         const held = await this.#admitReply(frame, admitted);
+        this.#server.turns.spend(this, WORK + held);
         admitted = 0;
         const handled = this.#handle(frame, held);
         if (this.token === undefined) await handled;
@@ -121,7 +122,7 @@ export class ServerConnection implements SessionConnection {
     } catch (error) {
       // A cut is everyday life; what is not is told, without anything that the peer sent.
       if (error instanceof ProtocolError && !this.#ended) {
-        if (!this.#conn.ended) this.#server.blame(this.#peer.address); // no cut
+        if (!this.#conn.ended) this.#blame(); // no cut
         this.#server.log(`Connection ended: ${error.message}`);
       }
     } finally {
@@ -129,6 +130,7 @@ export class ServerConnection implements SessionConnection {
       this.end();
       await this.#settled();
       const received = this.#reader.bytesRead, seconds = (performance.now() - this.openedAt) / 1000;
+      if (this.token === undefined && !this.#blamed) this.#server.looked(this.#peer.address);
       // Who sent nothing has only looked at the certificate.
       if (received > 0) this.tell("ended", { received, sent: this.#writer.bytesWritten, seconds });
       try {
@@ -143,6 +145,11 @@ export class ServerConnection implements SessionConnection {
   tell(event: AccessEvent["event"], more: Partial<AccessEvent> = {}): void {
     const { address, number: connection } = this.#peer;
     this.#server.access({ event, address, connection, token: this.token?.label, ...more });
+  }
+
+  #blame(): void {
+    this.#blamed = true;
+    this.#server.blame(this.#peer.address);
   }
 
   spend(count: number): void {
@@ -258,7 +265,7 @@ export class ServerConnection implements SessionConnection {
     } catch (error) {
       const { status, message } = this.#failure(error);
       this.spend(1);
-      if (this.token === undefined || status === "protocol") this.#server.blame(this.#peer.address);
+      if (this.token === undefined || status === "protocol") this.#blame();
       const body = new TextEncoder().encode(message).subarray(0, MAX_MESSAGE);
       this.#send(frame, Status[status], framed(body), held);
       const fatal = status === "protocol" || status === "version" || this.token === undefined;
@@ -291,22 +298,4 @@ export class ServerConnection implements SessionConnection {
     this.#server.log(`Operation failed: ${error instanceof Error ? error.message : String(error)}`);
     return { status: "failure", message: "The operation failed at the server" };
   }
-}
-
-/**
- * Lets others have their turn. Who sends many requests at once, while others keep the server busy, is not served as
- * often as he asks.
- *
- * @param begun when the last turn began
- * @param turns how many turns of the others he then waits
- * @returns when this one begins
- */
-async function yieldToOthers(begun: number, turns: number): Promise<number> {
-  const asked = performance.now();
-  await new Promise<void>((resolve) => setImmediate(resolve));
-  const turn = performance.now() - asked;
-  if (asked - begun < HASTE && turn > BUSY) {
-    await new Promise((resolve) => setTimeout(resolve, turns * turn));
-  }
-  return performance.now();
 }

@@ -22,6 +22,7 @@ import type { BackingRoot } from "./root.ts";
 import { readHeaderTarget, readOrdered, readPosition } from "./server_requests.ts";
 import type { Party, ServedContainer } from "./served_container.ts";
 import type { TokenEntry, Tokens } from "./tokens.ts";
+import type { Turns } from "./turns.ts";
 import { FieldReader, FieldWriter } from "./wire.ts";
 
 /** What connections share. */
@@ -41,10 +42,14 @@ export interface ServerState {
   container(name: string): ServedContainer;
   /** Drops a container that nobody uses and that was never written. */
   forget(container: ServedContainer): void;
-  /** How many connections there are. */
-  connections(): number;
+  /** Whose turn it is. */
+  readonly turns: Turns;
   /** Holds it against an address that it sent no token that is known, or no sense. */
   blame(address: string): void;
+  /** Says that an address has shown no token at all. */
+  looked(address: string): void;
+  /** Says that it has shown one that is known. */
+  greeted(address: string): void;
   log(message: string): void;
   /** Takes what clients do, for an access log. */
   access(event: AccessEvent): void;

@@ -36,6 +36,7 @@ import { RamRoot } from "../../net/root.ts";
 import { ServedContainer } from "../../net/served_container.ts";
 import { ServerConnection } from "../../net/server_connection.ts";
 import type { ServerState } from "../../net/server_session.ts";
+import { Turns } from "../../net/turns.ts";
 import type { TlsStream } from "../../net/tls_listener.ts";
 import { parseTokens } from "../../net/tokens.ts";
 import { FieldWriter } from "../../net/wire.ts";
@@ -274,8 +275,13 @@ export function clientSays(token: Uint8Array, blocks = 1): Uint8Array {
  * A server that has a container, and what its connections must leave as it was.
  *
  * @param connectionBytes its limit for a connection. @param totalBytes the one for all, of which there are two
+ * @param turns who is to wait
  */
-export async function server(connectionBytes = CONNECTION_BYTES, totalBytes = 2 * CONNECTION_BYTES) {
+export async function server(
+  connectionBytes = CONNECTION_BYTES,
+  totalBytes = 2 * CONNECTION_BYTES,
+  turns = new Turns(),
+) {
   const root = new RamRoot(), tokens = new Tokens(), budget = new SharedBudget(totalBytes, 2);
   await root.create("box", {
     id: "0".repeat(32),
@@ -297,8 +303,10 @@ export async function server(connectionBytes = CONNECTION_BYTES, totalBytes = 2 
     budget,
     container: (name) => new ServedContainer(name, root, limits),
     forget: () => {},
-    connections: () => 1,
+    turns,
     blame: () => {},
+    looked: () => {},
+    greeted: () => {},
     log: () => {},
     access: () => {},
   };

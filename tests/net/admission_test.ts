@@ -60,6 +60,32 @@ Deno.test("a connection that came to nothing counts for ten, and what is owed is
   assert.equal(at.sources, 2);
 });
 
+Deno.test("an address may look without a greeting now and then, and is blamed for more", () => {
+  const { admission: at, clock } = admission({ addressHandshakesPerSecond: 1 });
+  at.enter("a")!();
+  for (let i = 0; i < 20; i++) at.looked("a");
+  clock.now += 60_000;
+  for (let i = 0; i < 100; i++) {
+    const leave = at.enter("a");
+    assert.ok(leave, "one every two seconds is let in");
+    leave();
+    at.looked("a");
+    clock.now += 2000;
+  }
+  for (let i = 0; i < 22; i++) at.looked("a");
+  assert.equal(at.enter("a"), undefined);
+  at.enter("b")!();
+  for (let i = 0; i < 1000; i++) {
+    at.looked("b");
+    at.greeted("b");
+  }
+  assert.ok(at.enter("b"), "a greeting gives a look back");
+  for (let i = 0; i < 22; i++) at.looked("b");
+  assert.equal(at.enter("b"), undefined, "and no more than that");
+  at.looked("somebody who is not there");
+  at.greeted("somebody who is not there");
+});
+
 Deno.test("an address that has rested and has no connection is forgotten", () => {
   const { admission: at, clock } = admission();
   const leave = at.enter("a")!;

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
+import { connect as connectTls } from "node:tls";
 import { makeCertificate } from "../../net/certificate.ts";
 import { type AccessEvent, Op } from "../../net/mod.ts";
 import { connectTo, HOST, makeWriter, openOn, startServer, temporaryFolder } from "./servers.ts";
@@ -127,6 +128,29 @@ Deno.test("an address that only fails is kept out before TLS, and others are not
   assert.ok(admitted > 0 && admitted <= most, `${admitted} were let in, ${most} may be`);
   await (await connectTo(server)).close();
 });
+
+Deno.test(
+  "an address that only looks is kept out, and one whose clients look and greet is not",
+  strict,
+  async () => {
+    await using server = await startServer({
+      limits: { addressHandshakesPerSecond: 0.001, addressHandshakesAtOnce: 100 },
+    });
+    for (let i = 0; i < 30; i++) await (await connectTo(server)).close(); // each looks first
+    let admitted = 0;
+    for (let i = 0; i < 60; i++) {
+      const raw = connect({ host: HOST, port: server.port, localAddress: "127.0.0.4" });
+      const closed = new Promise((resolve) => raw.once("close", resolve)), seen = server.connections;
+      raw.on("error", () => {});
+      const socket = connectTls({ socket: raw, rejectUnauthorized: false });
+      socket.on("error", () => raw.destroy());
+      socket.once("secureConnect", () => (admitted++, socket.end()));
+      await closed;
+      while (server.connections > seen) await new Promise((resolve) => setImmediate(resolve));
+    }
+    assert.ok(admitted >= 20 && admitted < 30, `${admitted} were let in`);
+  },
+);
 
 Deno.test("a certificate that was replaced is shown to who connects from then on", strict, async () => {
   await using folder = await temporaryFolder();
