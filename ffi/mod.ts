@@ -5,14 +5,26 @@ import type { Filesystem } from "../fs/filesystem.ts";
 import { mountDokan } from "./dokan.ts";
 import { mountLibfuse } from "./libfuse.ts";
 import type { Mounted, MountOptions } from "./mount.ts";
+import { checkMountpoint } from "./mountpoint.ts";
 
 export { unmountDokan } from "./dokan.ts";
 export { isKernelOption, isMountOption } from "./mountpoint.ts";
 export type { Mounted, MountEnd, MountOptions, StateBefore } from "./mount.ts";
 
 /**
- * Mounts `filesystem` at the directory `mountpoint` (on Windows also a drive letter, `X:`) and answers requests until it is unmounted. The program that
- * mounts must not use synchronous file calls below the mountpoint: it would wait for itself.
+ * Looks whether one can mount there, before anything is asked of a person; {@linkcode mount} looks again.
+ *
+ * @throws {CoverError} cannot-mount, with what to do
+ */
+export async function checkMount(mountpoint: string, { extra }: MountOptions): Promise<void> {
+  if (Deno.build.os !== "linux") return;
+  await checkMountpoint(mountpoint, { nonempty: extra?.includes("nonempty") ?? false });
+}
+
+/**
+ * Mounts `filesystem` at the directory `mountpoint` (on Windows also a drive letter, `X:`) and answers requests until
+ * it is unmounted. The program that mounts must not use synchronous file calls below the mountpoint: it would wait for
+ * itself.
  *
  * @throws {CoverError} cannot-mount, with what to do; usage, for an unknown `-o` option.
  *

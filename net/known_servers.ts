@@ -43,26 +43,12 @@ export class KnownServers {
       return before !== undefined && same ? undefined : after;
     };
     if (changed((await this.#load()).get(key)) === undefined) return;
-    await this.#change((servers) => {
-      const after = changed(servers.get(key));
-      return after !== undefined && servers.set(key, after) !== undefined;
-    });
-  }
-
-  /** Forgets a server; @returns whether it was known. */
-  async forget(address: Address): Promise<boolean> {
-    return await this.#change((servers) => servers.delete(formatAddress(address)));
-  }
-
-  /** @param change says whether there is something to be saved */
-  async #change(change: (servers: Map<string, KnownServer>) => boolean): Promise<boolean> {
     await mkdir(dirname(this.path), { recursive: true, mode: 0o700 });
-    return await whileLocked(this.path, async () => {
-      const servers = await this.#load();
-      if (!change(servers)) return false;
-      const content = { version: 1, servers: Object.fromEntries(servers) };
+    await whileLocked(this.path, async () => {
+      const servers = await this.#load(), after = changed(servers.get(key));
+      if (after === undefined) return;
+      const content = { version: 1, servers: Object.fromEntries(servers.set(key, after)) };
       await writeFileAtomic(this.path, JSON.stringify(content, undefined, 2) + "\n");
-      return true;
     });
   }
 

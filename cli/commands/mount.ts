@@ -3,7 +3,7 @@ import { type CommandUnknownOpts, Option } from "@commander-js/extra-typings";
 import { utf8 } from "../../crypto/bytes.ts";
 import { CoverError } from "../../crypto/errors.ts";
 import { createSealer, DEFAULT_SUITE } from "../../crypto/mod.ts";
-import { mount, type Mounted } from "../../ffi/mod.ts";
+import { checkMount, mount, type Mounted } from "../../ffi/mod.ts";
 import { SessionEnd } from "../../ffi/session_end.ts";
 import { Container } from "../../fs/container.ts";
 import { createContainer } from "../../fs/creating.ts";
@@ -128,6 +128,7 @@ export const mountCommand = () =>
         ["the file of authorities", options.ca === "system" ? undefined : options.ca],
         ["the log file", options.logFile],
       ]);
+      await checkMount(mountpoint, { extra: options.options ?? [] });
       if (!options.foreground) {
         const secret = locator.kind === "ram" ? "" : await readSecret(options, locatorName(locator));
         // The locator may hold a token: the child finds it in its environment, where `ps` shows it to nobody else.

@@ -115,6 +115,22 @@ Deno.test("df of a read-only mount tells what that of a writing one does", {
   assert(reading.available > 0 && reading.available <= reading.size - reading.used);
 });
 
+Deno.test("mount asks for no passphrase where it cannot mount", strict, async () => {
+  await using place = await Workplace.make();
+  assert.equal((await place.run(["init", "--kdf-rounds", "210000"])).code, 0);
+  await mkdir(place.path("full", "something"), { recursive: true });
+  for (const how of [[], ["--foreground"]]) {
+    for (
+      const [where, why] of [["nowhere", "there is no such directory"], ["full", "is not empty"]] as const
+    ) {
+      const ran = await place.run(["mount", ...how, "--extpass", `touch "${place.path("asked")}"`, where]);
+      assert.equal(ran.code, 26, ran.error);
+      assert.match(ran.error, new RegExp(why));
+      await assert.rejects(stat(place.path("asked")), { code: "ENOENT" });
+    }
+  }
+});
+
 Deno.test("info tells in how many pieces the files lie", strict, async () => {
   await using place = await Workplace.make();
   await mkdir(place.path("mnt"));
