@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { MAX_RUN } from "../../net/protocol.ts";
-import { Turns } from "../../net/turns.ts";
+import { AHEAD, Turns } from "../../net/turns.ts";
 import { clientSays, server } from "../fuzz/targets.ts";
 import { BLOCK_BYTES } from "./servers.ts";
 
@@ -36,7 +36,7 @@ Deno.test("who floods gets as much as each of the others, and these never wait",
     each += 65_536;
     for (let asked = 0; asked < 16 && !turns.ahead(flood); asked++, had += 20_000) turns.spend(flood, 20_000);
   }
-  assert.ok(had > 0.9 * each && had < 1.1 * each + 2 * MEBIBYTE, `${had} of ${each}`);
+  assert.ok(had > 0.9 * each && had < 1.1 * each + 2 * AHEAD, `${had} of ${each}`);
 });
 
 Deno.test("one who is alone is never ahead, whoever was there before", strict, () => {
@@ -57,7 +57,7 @@ Deno.test("who is ahead waits while others ask, until they have had as much", st
     await turn();
   }
   assert.equal(waiting.over, false);
-  for (let i = 0; i < 4; i++) turns.spend(other, MEBIBYTE);
+  for (let spent = 0; spent < 4 * AHEAD; spent += MEBIBYTE) turns.spend(other, MEBIBYTE);
   await waiting.done;
   assert.ok(!turns.ahead(flood));
 });
