@@ -212,9 +212,7 @@ export class WriterSession {
       state.chunks.push(head);
       return { start, head, chunks, hash: await journal.hash };
     });
-    const needed = chunks.filter((_, i) =>
-      (chunks[i + 1]?.first ?? head.first) > state.found.superblock.current.start + 1
-    );
+    const needed = behind(state.found.superblock.current, chunks, head.first);
     const apart = surroundings(state.checkpointRuns);
     const written = await writeCheckpoint(store, keys.sealer, state.tables, {
       session: this.#session,
@@ -242,10 +240,9 @@ export class WriterSession {
       this.#previousRuns = state.checkpointRuns;
       state.checkpointRuns = written.runs;
       this.#currentHead = head;
-      const dead = state.chunks.filter((_, i) =>
-        (state.chunks[i + 1]?.first ?? Infinity) <= current.start + 1
-      );
-      state.chunks = state.chunks.filter((chunk) => !dead.includes(chunk));
+      const kept = behind(current, state.chunks),
+        dead = state.chunks.filter((chunk) => !kept.includes(chunk));
+      state.chunks = kept;
       for (const run of [...oldRuns, ...dead]) this.space.release(run);
       this.#expect();
       await this.space.shrink({ ended: false });
@@ -312,6 +309,20 @@ export class WriterSession {
       await this.#flush();
     });
   }
+}
+
+/**
+ * The chunks of journal that go on from a checkpoint. The first one may hold no record, only the way to the next, which
+ * then begins with the same commit.
+ *
+ * @param next the first commit behind the last chunk
+ */
+function behind(
+  { start }: CheckpointPointer,
+  chunks: readonly Chunk[],
+  next: CommitNumber = Infinity,
+): Chunk[] {
+  return chunks.filter(({ first }, i) => first > start || (chunks[i + 1]?.first ?? next) > start + 1);
 }
 
 /**

@@ -6,7 +6,7 @@ import { RamStore } from "../../fs/store/ram.ts";
 import { ROOT } from "../../fs/types.ts";
 import type { Volume } from "../../fs/volume.ts";
 import { check, codesOf, repair, spoil } from "./damaged_containers.ts";
-import { equal, FILE, name, openVolume, pattern, ramContainer, testKeys } from "./fixture.ts";
+import { equal, FILE, makeContainer, name, openVolume, pattern, ramContainer, testKeys } from "./fixture.ts";
 
 const FILES = 12, BYTES = 60_000;
 
@@ -70,4 +70,25 @@ Deno.test("a clone of a container whose newest checkpoint is damaged is whole", 
   const volume = await openVolume(target);
   await assertWhole(volume);
   await volume.end();
+});
+
+Deno.test("the way on from the previous checkpoint is kept, where the first record needs a chunk of its own", async () => {
+  const store = new RamStore({ quota: 1200 });
+  await makeContainer(store);
+  const volume = await openVolume(store), { session, tables } = volume.container;
+  for (let i = 0; i < 2000; i++) volume.create(ROOT, name(`${i} ${"x".repeat(60)}`), FILE);
+  await volume.sync();
+  await session.checkpoint({
+    sizeOf: (ino) => tables.inodes.size[ino]!,
+    commit: async () => void await volume.sync(),
+    pause: () => Promise.resolve(),
+  });
+  const fill = async () => { // takes all that is free
+    for (let i = 0;; i++) {
+      await volume.write(volume.create(ROOT, name(`fill ${i}`), FILE), 0, pattern(16_384, i));
+    }
+  };
+  await assert.rejects(fill(), { code: "ENOSPC" });
+  await volume.sync();
+  assert.deepEqual(await check(store), []);
 });
