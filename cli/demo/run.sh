@@ -21,7 +21,7 @@ finish() {
 trap finish EXIT
 export XDG_STATE_HOME="$work/state" COVERFS_PASSFILE="$work/passphrase"
 mkdir "$work/mnt" "$work/server"
-head -c 24 /dev/urandom | base64 >"$work/passphrase"
+(umask 077 && head -c 24 /dev/urandom | base64 >"$work/passphrase")
 
 say "a server on loopback that knows no keys"
 deno run --quiet --allow-all --no-check --config "$root/deno.json" "$root/main.ts" \
