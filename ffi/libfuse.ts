@@ -57,7 +57,7 @@ export async function mountLibfuse(
   options.signal?.throwIfAborted();
   const readOnly = options.readOnly === true || filesystem.readOnly;
   const argument = mountArgument({ ...options, readOnly });
-  const path = await checkMountpoint(mountpoint, { nonempty: options.extra?.includes("nonempty") ?? false });
+  const path = await checkMountpoint(mountpoint, options);
   await checkMachine(options);
   const library = openLibfuse();
   const timeout = readOnly ? READER_TIMEOUT : 3600;

@@ -16,9 +16,8 @@ export type { Mounted, MountEnd, MountOptions, StateBefore } from "./mount.ts";
  *
  * @throws {CoverError} cannot-mount, with what to do
  */
-export async function checkMount(mountpoint: string, { extra }: MountOptions): Promise<void> {
-  if (Deno.build.os !== "linux") return;
-  await checkMountpoint(mountpoint, { nonempty: extra?.includes("nonempty") ?? false });
+export async function checkMount(mountpoint: string, options: MountOptions): Promise<void> {
+  if (Deno.build.os === "linux") await checkMountpoint(mountpoint, options);
 }
 
 /**

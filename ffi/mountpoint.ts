@@ -13,14 +13,14 @@ function refusal(message: string, hint: string, cause?: unknown): CoverError {
  * @returns its canonical path.
  * @throws {CoverError} cannot-mount: it is not there, not a directory, not empty, or what is left of a dead mount.
  */
-export async function checkMountpoint(mountpoint: string, options: { nonempty: boolean }): Promise<string> {
+export async function checkMountpoint(mountpoint: string, { extra }: MountOptions): Promise<string> {
   const place = `Cannot mount at "${mountpoint}"`;
   try {
     const path = await Deno.realPath(mountpoint);
     if (!(await Deno.stat(path)).isDirectory) {
       throw refusal(`${place}: it is not a directory`, "name an empty directory");
     }
-    if (options.nonempty) return path;
+    if (extra?.includes("nonempty")) return path;
     for await (const _ of Deno.readDir(path)) {
       throw refusal(
         `${place}: the directory is not empty`,
@@ -110,8 +110,8 @@ export const KERNEL_OPTIONS: ReadonlySet<string> = new Set(
  * which includes it.
  */
 const OTHER_OPTIONS: ReadonlySet<string> = new Set(
-  ("_netdev auto default_permissions defaults diratime group noauto nodiratime nofail nogroup nonempty noowner nostrictatime nouser " +
-    "nousers owner relatime user users").split(" "),
+  ("_netdev auto default_permissions defaults diratime group noauto nodiratime nofail nogroup nonempty noowner " +
+    "nostrictatime nouser nousers owner relatime user users").split(" "),
 );
 /** Those with a value: `x-...` and `X-...` are of programs, `comment=` and `user=` of mount(8). */
 const OTHER_FORMS = /^(x-|X-|comment=|user=)/;

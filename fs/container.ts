@@ -149,39 +149,32 @@ export class Container implements AsyncDisposable {
     if (await this.store.refresh()) this.#unlooked = true;
     // A key slot may have been changed since: that an older encryption block is not played back binds who opens anew.
     const keys = { ...this.keys, keySequence: Number.MAX_SAFE_INTEGER };
-    const found = await readSuperblock(this.store, keys);
-    if (found.superblock.sequence < this.#state.found.superblock.sequence) {
-      throw new CoverError("rollback", "The container went back to an older state");
-    }
-    if (found.superblock.sequence === this.#state.found.superblock.sequence && this.#state.tail) {
+    const found = await readSuperblock(this.store, keys), state = this.#state, { tail, durable } = state;
+    const { sequence } = found.superblock, known = state.found.superblock.sequence;
+    if (sequence < known) throw new CoverError("rollback", "The container went back to an older state");
+    if (sequence === known) {
+      if (tail === undefined) return false;
       let changed = false;
-      for (let record = await this.#state.tail.next(); record; record = await this.#state.tail.next()) {
-        applyChanges(record.payload, this.#state.tables);
-        this.#state.last = record.commit;
-        this.#state.sessions[this.#state.sessions.length - 1]!.last = record.commit;
+      for (let record = await tail.next(); record; record = await tail.next()) {
+        applyChanges(record.payload, state.tables);
+        state.last = record.commit;
+        state.sessions[state.sessions.length - 1]!.last = record.commit;
         changed = true;
       }
-      this.#state.durable = durableOf({
-        sessions: this.#state.sessions,
-        last: this.#state.last,
-        tail: this.#state.tail,
-      });
-      if (changed) this.#state.notes.journalDamage = undefined;
-      else await this.#lookForDamage(this.#state.tail, { keys, found });
+      state.durable = durableOf(state);
+      if (changed) state.notes.journalDamage = undefined;
+      else await this.#lookForDamage(tail, { keys, found });
       return changed;
     }
-    if (found.superblock.sequence === this.#state.found.superblock.sequence) return false;
-    const before = this.#state.durable;
     const fresh = await Container.open(this.store, keys, {
       mode: "read",
       check: (loaded) => {
-        if (before === undefined || loaded.contains(before)) return;
+        if (durable === undefined || loaded.contains(durable)) return;
         throw new CoverError("rollback", "The container's history no longer holds what was read from it");
       },
     });
-    const { journalDamage } = this.#state.notes;
     this.#state = fresh.#state;
-    this.tellDamage(journalDamage);
+    this.tellDamage(state.notes.journalDamage);
     return true;
   }
 
