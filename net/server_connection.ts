@@ -27,10 +27,11 @@ const URGENT = 4096;
 /** Requests of one connection after which others have their turn. */
 const BURST = 16;
 /**
- * How many bytes, of it and of its reply, a request is as much work as: in any case 8 to 17 µs, and 50 to 60 more where
- * it did not come together with the one before. A mebibyte is 0.6 ms (Deno 2.9.6; `SIZE` and `READ`, 1 to 64 at once).
+ * How many bytes, of it and of its reply, a request is as much work as: in any case 8 to 17 µs where nobody else asks
+ * and 40 beside others, and 30 more where it did not come together with the one before. A mebibyte is 0.6 ms (Deno
+ * 2.9.6; `SIZE` and `READ`, 1 to 64 at once; docs/server.md, "Load").
  */
-const WORK = 24 * 1024, ALONE = 96 * 1024;
+const WORK = 72 * 1024, ALONE = 48 * 1024;
 /** Requests that a client needs seldom. Each takes one of an allowance, and so does each that is refused. */
 const SELDOM: ReadonlySet<number> = new Set([
   ...[Op.ping, Op.list, Op.create, Op.open, Op.lease, Op.release, Op.remove, Op.newKey],

@@ -189,7 +189,8 @@ export class TlsListener {
 export async function listenTls(options: TlsListenOptions): Promise<TlsListener> {
   let shown = contextOf(options.identity);
   const sockets = new Map<Socket, Promise<void>>();
-  const server = createServer((raw) => {
+  // Paused: nothing is begun for who is refused.
+  const server = createServer({ pauseOnConnect: true }, (raw) => {
     if (!server.listening) return void raw.destroy(); // it was on its way when the server stopped
     const address = raw.remoteAddress ?? "", leave = options.admit(address);
     if (leave === undefined) return void raw.destroy();

@@ -74,6 +74,49 @@ Deno.test("where nobody else asks, one after another of those who are ahead goes
   await waiting[1]!.done;
 });
 
+/** What `holder`, which has gone on, may ask for until it waits again, in bytes. */
+function room(turns: Turns, holder: object): number {
+  for (let bytes = 0;; bytes += 1024) {
+    if (turns.ahead(holder)) return bytes;
+    turns.spend(holder, 1024);
+  }
+}
+
+/** The same of one that waits. */
+async function extra(turns: Turns, holder: object): Promise<number> {
+  await turns.take(holder);
+  return room(turns, holder);
+}
+
+Deno.test("who waits goes on when there is room for many requests, not for one", strict, async () => {
+  const { turns, flood, other } = ahead(), waiting = waits(turns, flood);
+  while (!waiting.over) {
+    turns.spend(other, 20_000);
+    await turn();
+  }
+  assert.ok(room(turns, flood) > AHEAD / 4);
+});
+
+Deno.test("who goes on where nobody asks gets little, and more where still nobody does", strict, async () => {
+  const { turns, flood, other } = ahead(), small = await extra(turns, flood);
+  assert.ok(small < AHEAD / 2, `${small}`);
+  const more = await extra(turns, flood);
+  assert.ok(more > 1.5 * small, `${more} after ${small}`);
+  for (let i = 0; i < 9; i++) assert.ok(await extra(turns, flood) < 3 * AHEAD);
+  turns.spend(other, 1);
+  assert.ok(await extra(turns, flood) < 1.5 * small);
+});
+
+Deno.test("who is ahead does not go on between two requests of others", strict, async () => {
+  const { turns, flood, other } = ahead(), waiting = waits(turns, flood);
+  for (let i = 0; i < 500; i++) {
+    if (i % 20 === 0) turns.spend(other, 1);
+    await turn();
+  }
+  assert.equal(waiting.over, false);
+  await waiting.done;
+});
+
 Deno.test("each request of a connection counts with its bytes, and who is ahead is not read from", async () => {
   const said: (string | number)[] = [];
   class Told extends Turns {
