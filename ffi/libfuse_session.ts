@@ -6,6 +6,7 @@ import { answerInit } from "./libfuse_init.ts";
 import type { Nodes } from "./libfuse_nodes.ts";
 import { type ConnectionSettings, errnoOf, negotiate, type Operation } from "./libfuse_operations.ts";
 import type { Receiver } from "./libfuse_receive.ts";
+import { SpareMemory } from "./spare_memory.ts";
 import { type Replies, Request } from "./libfuse_requests.ts";
 import { FuseMessage, operationCount, type OperationName, OPERATIONS, POLLFD } from "./libfuse_structs.ts";
 import type { Libfuse } from "./libfuse_symbols.ts";
@@ -59,6 +60,7 @@ export class Session {
   readonly operationTable: BigUint64Array<ArrayBuffer>;
   readonly #ready = Promise.withResolvers<void>();
   readonly #wakeup: number;
+  readonly #spareMemory: SpareMemory;
   readonly #polled = new Uint8Array(2 * POLLFD.size);
   #pointer: Deno.PointerValue = null;
   #requests = 0;
@@ -70,6 +72,7 @@ export class Session {
 
   constructor(parts: SessionParts) {
     this.#parts = parts;
+    this.#spareMemory = new SpareMemory(parts.library.libc.malloc_trim);
     this.#interrupts = new Interrupts(parts.library, parts.replies);
     this.#callbacks.push(this.#interrupts);
     this.operationTable = new BigUint64Array(operationCount(parts.library.version));
@@ -133,6 +136,7 @@ export class Session {
   /** The one catch-all: a callback that threw would return to C as if all were well. */
   #answer(name: string, operation: Operation, request: Request, parameters: unknown[]): void {
     this.#requests++;
+    this.#spareMemory.touch();
     try {
       if (this.#foreign(name)) throw new FsError("EACCES");
       const later = operation.handle(request, ...parameters);
@@ -316,6 +320,7 @@ export class Session {
       fuse.fuse_session_destroy(this.#pointer);
       this.#pointer = null;
     }
+    this.#spareMemory[Symbol.dispose]();
     libc.close(this.#wakeup);
     for (const callback of this.#callbacks.splice(0)) callback.close();
     this.#guard("the end", () => this.#parts.nodes.clear());

@@ -273,6 +273,13 @@ const LIBC = {
     result: "i32",
     nonblocking: true,
   },
+  malloc_trim: {
+    parameters: [
+      "usize", // size_t pad
+    ],
+    result: "i32",
+    optional: true, // glibc alone has it
+  },
   syncfs: { parameters: ["i32"], result: "i32", nonblocking: true },
   close: { parameters: ["i32"], result: "i32" },
   /** `close` of a descriptor of this mount: its release may wait for an answer. */

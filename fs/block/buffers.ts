@@ -40,6 +40,11 @@ export class BufferPool {
     this.#taken--;
     if (this.#free.length < this.#kept) this.#free.push(buffer);
   }
+
+  /** Keeps none of those that nobody uses: for now there is no need of them. */
+  drop(): void {
+    this.#free.length = 0;
+  }
 }
 
 /** Buffers for runs of up to {@linkcode RUN_BLOCKS} blocks, plain and sealed. */

@@ -141,6 +141,7 @@ export class RemoteSender {
     if (entry.operation === Op.flush) {
       this.#faults = 0;
       for (const { payload } of this.log.cover(entry)) if (payload) this.#buffers.give(payload);
+      if (this.log.length === 0) this.#buffers.drop();
     }
     settle(entry);
     if (this.log.unanswered <= this.#pace.limit && this.log.bytes <= 2 * this.flushBytes) {

@@ -180,6 +180,16 @@ Deno.test("hundreds of short runs at once do not take a large buffer each", () =
   assert.equal(pool.take(4096).length, MIB, "what is there is used again");
 });
 
+Deno.test("buffers are used again until they are dropped", () => {
+  const pool = new BufferPool(MIB, { shared: false }), first = pool.take();
+  pool.give(first);
+  const second = pool.take();
+  assert.equal(second, first);
+  pool.give(second);
+  pool.drop();
+  assert.notEqual(pool.take(), first);
+});
+
 Deno.test("a buffer that was used before shows nothing of what was in it", strict, async () => {
   const { base } = await fresh((base) => base), volume = await openVolume(base), random = randomNumbers(11);
   const file = volume.create(ROOT, name("f"), FILE), model = new Uint8Array(400_000);
