@@ -44,25 +44,36 @@ function parsePlan(
   return { names, rounds: Number(rounds), scale, megabytes, link };
 }
 
-/** What one stream of TCP gets through a link: the measure for streams. */
-async function plainStream(link: LinkOptions, megabytes: number): Promise<string> {
+/** Bytes that a commit of two blocks sends, and round trips that are made to measure one. */
+const COMMIT = 2 * 4128, ROUND_TRIPS = 200;
+
+/** What one TCP connection gets through a link: the measure for streams, and of round trips for commits. */
+async function plainTcp(link: LinkOptions, megabytes: number): Promise<string> {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   await using way = await Link.open((listener.addr as Deno.NetAddr).port, link);
   using near = await Deno.connect({ hostname: "127.0.0.1", port: way.port });
   using far = await listener.accept();
-  const bytes = new Uint8Array(1 << 20), start = performance.now();
-  const give = async () => {
-    for (let i = 0; i < megabytes; i++) {
-      for (let at = 0; at < bytes.length;) at += await near.write(bytes.subarray(at));
-    }
+  for (const end of [near, far]) end.setNoDelay(true);
+  const bytes = new Uint8Array(1 << 20), into = new Uint8Array(1 << 20);
+  const give = async (conn: Deno.Conn, count: number) => {
+    for (let left = count; left > 0;) left -= await conn.write(bytes.subarray(0, left));
   };
-  const take = async () => {
-    const into = new Uint8Array(1 << 20);
-    for (let left = megabytes << 20; left > 0;) left -= (await far.read(into))!;
+  const take = async (conn: Deno.Conn, count: number) => {
+    for (let left = count; left > 0;) left -= (await conn.read(into))!;
   };
-  await Promise.all([give(), take()]);
-  const rate = ((megabytes << 20) / 1000 / (performance.now() - start)).toFixed(1);
-  return `seqwrite ${rate} MB/s\nseqwrite+fsync ${rate} MB/s\nseqread ${rate} MB/s`;
+  const start = performance.now();
+  await Promise.all([give(near, megabytes << 20), take(far, megabytes << 20)]);
+  const stream = ((megabytes << 20) / 1000 / (performance.now() - start)).toFixed(1),
+    began = performance.now();
+  for (let i = 0; i < ROUND_TRIPS; i++) {
+    await Promise.all([give(near, COMMIT), take(far, COMMIT)]);
+    await Promise.all([give(far, 1), take(near, 1)]);
+  }
+  const trips = (1000 * ROUND_TRIPS / (performance.now() - began)).toFixed(1);
+  return [
+    ...["seqwrite", "seqwrite+fsync", "seqread"].map((name) => `${name} ${stream} MB/s`),
+    ...["create1k+fsync", "randwrite4k+fsync", "sqlite-wal-commit"].map((name) => `${name} ${trips} /s`),
+  ].join("\n");
 }
 
 async function measure(plan: Plan, work: string): Promise<Figures> {
@@ -92,7 +103,7 @@ async function measure(plan: Plan, work: string): Promise<Figures> {
       figures.add(contender.name, stdout);
       console.error(`round ${round} of ${plan.rounds}: ${contender.name} done`);
     }
-    if (plan.link) figures.add("plain TCP", await plainStream(plan.link, Number(plan.megabytes)));
+    if (plan.link) figures.add("plain TCP", await plainTcp(plan.link, Number(plan.megabytes)));
   }
   return figures;
 }
