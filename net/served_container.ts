@@ -339,9 +339,11 @@ export class ServedContainer {
     return Math.min(NO_QUOTA, Math.floor(await this.#open().free() / WIRE_BLOCK));
   }
 
+  /** A quota that was lowered below what the container has bounds its growth alone. @throws {StatusError} "quota" */
   write(fence: number, position: number, bytes: Uint8Array): Promise<void> {
     return this.ordered(fence, async (backing) => {
-      if (position + bytes.length / WIRE_BLOCK > this.quota) throw this.#overQuota();
+      const end = position + bytes.length / WIRE_BLOCK;
+      if (end > this.quota && blockOffset(end) > await backing.size()) throw this.#overQuota();
       await backing.write(blockOffset(position), bytes);
     });
   }
@@ -365,9 +367,10 @@ export class ServedContainer {
   /** Fills up to `blocks` with zeros, or changes nothing. @throws {StatusError} "quota", "noSpace" */
   reserve(fence: number, blocks: number): Promise<void> {
     return this.ordered(fence, async (backing) => {
-      if (blocks > this.quota) throw this.#overQuota();
       const before = await backing.size();
       const end = blockOffset(blocks);
+      if (end <= before) return; // also beyond a quota that was lowered since
+      if (blocks > this.quota) throw this.#overQuota();
       if (end - before > await backing.free()) throw new StatusError("noSpace", "The server's disk is full");
       try {
         for (let at = before; at < end && fence === this.#fence; at += ZEROS.length) {

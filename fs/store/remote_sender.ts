@@ -154,8 +154,10 @@ export class RemoteSender {
     if (!(error instanceof StatusError)) return; // the connection has ended; the link tells
     this.#takeOff(entry);
     const room = error.status === "noSpace" || error.status === "quota";
-    if (room && entry.operation === Op.reserve && entry.settle !== undefined) {
-      this.log.remove(entry);
+    if (room && entry.operation === Op.reserve) {
+      // Granted before, and lost by the server since: whether that room is there now, a write into it tells.
+      if (entry.settle === undefined) this.log.answered(entry);
+      else this.log.remove(entry);
       this.#heard();
       settle(entry, roomError(error));
       return this.#pump();

@@ -138,6 +138,76 @@ Deno.test("reserve() beyond the quota is EDQUOT and leaves the store usable", st
   assert.equal((await store.read(9, 1))[5], 1, "reading goes on");
 });
 
+for (const [what, lost] of [["", false], [" and lost what was not synced", true]] as const) {
+  Deno.test(
+    `room that was granted breaks nothing when the server comes back with a lower quota${what}`,
+    strict,
+    async () => {
+      await using folder = await temporaryFolder();
+      const first = await startServer({ root: folder.path });
+      const { fingerprint, firstToken, port } = first;
+      const store = await openOn(first, { mode: "create", ...await makeWriter() });
+      try {
+        await store.write(0, blocks(2, 1));
+        await store.flush();
+        await store.reserve(20);
+        await store.write(1, blocks(1, 2));
+        if (!lost) await store.write(12, blocks(1, 3));
+        await store.truncate(20); // is answered when all before it is
+        await first.shutdown();
+        if (lost) await Deno.truncate(`${folder.path}/box`, 131072 + 2 * BLOCK_BYTES);
+        await using _second = await startServer({
+          root: folder.path,
+          port,
+          maxContainerBytes: 131072 + 10 * BLOCK_BYTES,
+        });
+        await store.flush();
+        await assert.rejects(store.reserve(21), (e) => e instanceof FsError && e.code === "EDQUOT");
+        if (!lost) await store.write(19, blocks(1, 4));
+        await store.write(2, blocks(1, 5));
+        await store.flush();
+        await using reader = await openOn({ port, fingerprint, firstToken }, { mode: "read" });
+        assert.equal(await reader.size(), lost ? 3 : 20);
+        const seen = await reader.read(0, 20);
+        const expected = lost ? [[0, 1], [1, 2], [2, 5]] : [[0, 1], [1, 2], [2, 5], [12, 3], [19, 4]];
+        for (const [block, fill] of expected) assert.equal(seen[block! * BLOCK_BYTES + 9], fill);
+      } finally {
+        await store.close();
+        await first.shutdown();
+      }
+    },
+  );
+}
+
+Deno.test(
+  "room that was asked for and not granted may be refused after a cut: the store goes on",
+  strict,
+  async () => {
+    await using folder = await temporaryFolder();
+    const first = await startServer({ root: folder.path });
+    const store = await openOn(first, { mode: "create", ...await makeWriter() });
+    try {
+      await store.write(0, blocks(1, 1));
+      await store.flush();
+      await first.shutdown();
+      const refused = assert.rejects(store.reserve(20), (e) => e instanceof FsError && e.code === "EDQUOT");
+      await store.write(1, blocks(1, 2));
+      await using second = await startServer({
+        root: folder.path,
+        port: first.port,
+        maxContainerBytes: 131072 + 10 * BLOCK_BYTES,
+      });
+      assert.equal(second.port, first.port);
+      await refused;
+      await store.flush();
+      assert.equal((await store.read(1, 1))[9], 2);
+    } finally {
+      await store.close();
+      await first.shutdown();
+    }
+  },
+);
+
 Deno.test(
   "a refused reserve() is an answer: a server that says nothing else is not away",
   strict,
