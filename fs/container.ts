@@ -4,6 +4,7 @@ import type { RunIdentity } from "../crypto/sealer.ts";
 import { hex } from "../crypto/bytes.ts";
 import type { BlockStore } from "./block/store.ts";
 import { Exclusive } from "./exclusive.ts";
+import { DecodeError } from "./layout/bytes.ts";
 import { applyChanges } from "./layout/changes.ts";
 import type { JournalReader } from "./layout/journal.ts";
 import type { Superblock } from "./layout/superblock.ts";
@@ -153,18 +154,7 @@ export class Container implements AsyncDisposable {
     const { sequence } = found.superblock, known = state.found.superblock.sequence;
     if (sequence < known) throw new CoverError("rollback", "The container went back to an older state");
     if (sequence === known) {
-      if (tail === undefined) return false;
-      let changed = false;
-      for (let record = await tail.next(); record; record = await tail.next()) {
-        applyChanges(record.payload, state.tables);
-        state.last = record.commit;
-        state.sessions[state.sessions.length - 1]!.last = record.commit;
-        changed = true;
-      }
-      state.durable = durableOf(state);
-      if (changed) state.notes.journalDamage = undefined;
-      else await this.#lookForDamage(tail, { keys, found });
-      return changed;
+      return tail !== undefined && await this.#follow(tail, { keys, found });
     }
     const fresh = await Container.open(this.store, keys, {
       mode: "read",
@@ -176,6 +166,35 @@ export class Container implements AsyncDisposable {
     this.#state = fresh.#state;
     this.tellDamage(state.notes.journalDamage);
     return true;
+  }
+
+  /** Readers: applies the records that have come since. @returns true if there were any */
+  async #follow(
+    tail: JournalReader,
+    { keys, found }: { keys: ContainerKeys; found: FoundSuperblock },
+  ): Promise<boolean> {
+    const state = this.#state;
+    let changed = false, undecodable = false;
+    try {
+      for (let record = await tail.next(); record; record = await tail.next()) {
+        applyChanges(record.payload, state.tables);
+        state.last = record.commit;
+        state.sessions[state.sessions.length - 1]!.last = record.commit;
+        changed = true;
+      }
+    } catch (error) {
+      if (!(error instanceof DecodeError)) throw error;
+      undecodable = true;
+      state.tail = undefined; // what follows builds on that record: no more until there is another superblock
+    }
+    state.durable = durableOf(state);
+    if (undecodable) {
+      const before = state.notes.journalDamage, first = state.last + 1;
+      state.notes.journalDamage = `The journal is damaged: commit ${first} and later cannot be decoded`;
+      this.tellDamage(before);
+    } else if (changed) state.notes.journalDamage = undefined;
+    else await this.#lookForDamage(tail, { keys, found });
+    return changed;
   }
 
   /** Readers: tells of damage of the journal, other than what was told already. */

@@ -137,95 +137,126 @@ export class ChangeLog {
 
 const ignore = () => {};
 
+/** A change that was decoded. */
+type Change = (tables: Tables) => void;
+
 /**
- * Applies a record's changes to the tables. Its ids are at most {@linkcode JUMP_MAX} above all that are there: a few
- * bytes cannot make tables grow jump by jump.
+ * Applies a record's changes to the tables, all or none. Its ids are at most {@linkcode JUMP_MAX} above all that are
+ * there: a few bytes cannot make tables grow jump by jump.
  *
- * @throws {DecodeError} if they do not decode; tables are then useless
+ * @throws {DecodeError} if they do not decode; the tables are as before
  */
 export function applyChanges(payload: Uint8Array, tables: Tables): void {
-  const input = new ByteReader(payload), { inodes: t, dentries, extents } = tables;
-  const last = Math.min(INO_MAX, t.end + JUMP_MAX);
-  for (let n = input.varint(payload.length); n > 0; n--) {
-    const ino = input.varint(last);
+  const changes = decodeChanges(payload, Math.min(INO_MAX, tables.inodes.end + JUMP_MAX));
+  for (const change of changes) change(tables);
+}
+
+/** @param last the largest id that may change */
+function decodeChanges(payload: Uint8Array, last: Ino): readonly Change[] {
+  const input = new ByteReader(payload), changes: Change[] = [];
+  for (let n = input.varint(payload.length); n > 0; n--) changes.push(inodeChange(input, last));
+  while (!input.done) changes.push(otherChange(input, last));
+  return changes;
+}
+
+function inodeChange(input: ByteReader, last: Ino): Change {
+  const ino = input.varint(last), generation = input.varint(0xffff_ffff), mode = input.varint(0xffff);
+  const uid = input.varint(0xffff_ffff), gid = input.varint(0xffff_ffff), nlink = input.varint(0xffff_ffff);
+  const rdev = input.varint(0xffff_ffff), size = input.varint(FILE_SIZE_MAX);
+  const atimeS = input.signed(), atimeN = nanoseconds(input);
+  const mtimeS = input.signed(), mtimeN = nanoseconds(input);
+  const ctimeS = input.signed(), ctimeN = nanoseconds(input);
+  const btimeS = input.signed(), btimeN = nanoseconds(input);
+  return (tables) => {
+    const { inodes: t } = tables;
     t.insert(ino);
-    t.generation[ino] = input.varint(0xffff_ffff);
-    const mode = input.varint(0xffff), was = t.mode[ino]!;
+    const was = t.mode[ino]!;
     if (was !== 0 && ((was ^ mode) & S_IFMT) !== 0) forget(ino, tables);
+    t.generation[ino] = generation;
     t.mode[ino] = mode;
-    t.uid[ino] = input.varint(0xffff_ffff);
-    t.gid[ino] = input.varint(0xffff_ffff);
-    t.nlink[ino] = input.varint(0xffff_ffff);
-    t.rdev[ino] = input.varint(0xffff_ffff);
-    t.size[ino] = input.varint(FILE_SIZE_MAX);
-    t.atimeS[ino] = input.signed(), t.atimeN[ino] = nanoseconds(input);
-    t.mtimeS[ino] = input.signed(), t.mtimeN[ino] = nanoseconds(input);
-    t.ctimeS[ino] = input.signed(), t.ctimeN[ino] = nanoseconds(input);
-    t.btimeS[ino] = input.signed(), t.btimeN[ino] = nanoseconds(input);
-  }
-  while (!input.done) {
-    const code = input.u8(), ino = input.varint(last);
-    switch (code) {
-      case INODE_REMOVE: {
-        const generation = input.varint(0xffff_ffff);
-        t.insert(ino);
+    t.uid[ino] = uid;
+    t.gid[ino] = gid;
+    t.nlink[ino] = nlink;
+    t.rdev[ino] = rdev;
+    t.size[ino] = size;
+    t.atimeS[ino] = atimeS, t.atimeN[ino] = atimeN;
+    t.mtimeS[ino] = mtimeS, t.mtimeN[ino] = mtimeN;
+    t.ctimeS[ino] = ctimeS, t.ctimeN[ino] = ctimeN;
+    t.btimeS[ino] = btimeS, t.btimeN[ino] = btimeN;
+  };
+}
+
+function otherChange(input: ByteReader, last: Ino): Change {
+  const code = input.u8(), ino = input.varint(last);
+  switch (code) {
+    case INODE_REMOVE: {
+      const generation = input.varint(0xffff_ffff);
+      return ({ inodes, extents }) => {
+        inodes.insert(ino);
         extents.clear(ino, ignore);
-        t.remove(ino);
-        t.generation[ino] = generation;
-        break;
-      }
-      case TARGET:
-        t.targets.set(ino, input.bytes(TARGET_MAX));
-        break;
-      case XATTR: {
-        const name = latin1(input.bytes(NAME_MAX)), value = input.bytes(XATTR_MAX);
-        const all = t.xattrs.get(ino) ?? new Map<string, Uint8Array>();
-        t.xattrs.set(ino, all.set(name, value));
-        break;
-      }
-      case XATTR_REMOVE: {
-        const all = t.xattrs.get(ino), name = latin1(input.bytes(NAME_MAX));
-        if (all?.delete(name) && all.size === 0) t.xattrs.delete(ino);
-        break;
-      }
-      case ENTRY: {
-        const name = entryName(input), child = input.varint(INO_MAX), directory = input.u8() === 1;
+        inodes.remove(ino);
+        inodes.generation[ino] = generation;
+      };
+    }
+    case TARGET: {
+      const target = input.bytes(TARGET_MAX);
+      return ({ inodes }) => void inodes.targets.set(ino, target);
+    }
+    case XATTR: {
+      const name = latin1(input.bytes(NAME_MAX)), value = input.bytes(XATTR_MAX);
+      return ({ inodes: { xattrs } }) => {
+        const all = xattrs.get(ino) ?? new Map<string, Uint8Array>();
+        xattrs.set(ino, all.set(name, value));
+      };
+    }
+    case XATTR_REMOVE: {
+      const name = latin1(input.bytes(NAME_MAX));
+      return ({ inodes: { xattrs } }) => {
+        const all = xattrs.get(ino);
+        if (all?.delete(name) && all.size === 0) xattrs.delete(ino);
+      };
+    }
+    case ENTRY: {
+      const name = entryName(input), child = input.varint(INO_MAX), directory = input.u8() === 1;
+      return ({ dentries }) => {
         const slot = dentries.find(ino, name);
         if (slot >= 0) dentries.remove(slot);
         dentries.insert(ino, name, child, { directory });
-        break;
-      }
-      case ENTRY_REMOVE: {
-        const slot = dentries.find(ino, entryName(input));
+      };
+    }
+    case ENTRY_REMOVE: {
+      const name = entryName(input);
+      return ({ dentries }) => {
+        const slot = dentries.find(ino, name);
         if (slot >= 0) dentries.remove(slot);
-        break;
-      }
-      case EXTENT: {
-        const offset = input.varint(Math.floor(FILE_SIZE_MAX / 4096)) * 4096,
-          length = input.varint(0xffff_ffff);
-        const position = input.varint(), birth = input.varint();
-        if (length === 0) throw new DecodeError("Extent of no length");
-        t.insert(ino);
+      };
+    }
+    case EXTENT: {
+      const offset = input.varint(Math.floor(FILE_SIZE_MAX / 4096)) * 4096;
+      const length = input.varint(0xffff_ffff), position = input.varint(), birth = input.varint();
+      if (length === 0) throw new DecodeError("Extent of no length");
+      return ({ inodes, extents }) => {
+        inodes.insert(ino);
         extents.set(ino, offset, length, position, birth, ignore);
-        break;
-      }
-      case EXTENT_CUT: {
-        const from = input.varint(), to = input.varint();
-        if (to < from) throw new DecodeError("Cut of negative length");
-        t.insert(ino);
+      };
+    }
+    case EXTENT_CUT: {
+      const from = input.varint(), to = input.varint();
+      if (to < from) throw new DecodeError("Cut of negative length");
+      return ({ inodes, extents }) => {
+        inodes.insert(ino);
         extents.cut(ino, from, to, ignore);
-        break;
-      }
-      case EXTENT_TRUNCATE: {
-        const size = input.varint();
-        t.insert(ino);
+      };
+    }
+    case EXTENT_TRUNCATE: {
+      const size = input.varint();
+      return ({ inodes, extents }) => {
+        inodes.insert(ino);
         extents.truncate(ino, size, ignore);
-        break;
-      }
-      default:
-        throw new DecodeError("Unknown change");
+      };
     }
   }
+  throw new DecodeError("Unknown change");
 }
 
 /** An inode that turns into another type was removed in between: what belonged to it goes. */

@@ -7,6 +7,7 @@ import { crashImages } from "../../fs/block/crash.ts";
 import { RecordingStore } from "../../fs/block/recording.ts";
 import { cloneContainer } from "../../fs/clone.ts";
 import { checkContainer } from "../../fs/fsck.ts";
+import { ChangeLog } from "../../fs/layout/changes.ts";
 import { CHUNK_FIRST, JournalReader, JournalWriter } from "../../fs/layout/journal.ts";
 import { RamStore } from "../../fs/store/ram.ts";
 import { ROOT } from "../../fs/types.ts";
@@ -166,6 +167,35 @@ Deno.test("journal: a reader that stays open is told of damage once, and of a re
   await repair(base);
   await refresh();
   assert.deepEqual([told.length, container.notes.journalDamage], [2, undefined]);
+});
+
+Deno.test("journal: a reader applies nothing of a record that does not decode, nor what follows it", async () => {
+  const { base, volume, add } = await written(), told: string[] = [];
+  await add(0);
+  const reader = await openVolume(base, "read"), { container } = reader;
+  container.onJournalDamage = (damage) => told.push(damage);
+  const { freeze } = ChangeLog.prototype;
+  ChangeLog.prototype.freeze = function (tables, sizeOf) {
+    return Uint8Array.of(...freeze.call(this, tables, sizeOf), 0xff);
+  };
+  try {
+    await add(1);
+  } finally {
+    ChangeLog.prototype.freeze = freeze;
+  }
+  await add(2);
+  for (let i = 0; i < 3; i++) assert.equal(await reader.refresh(), false);
+  await assertHolds(reader, 1);
+  assert.deepEqual(told, [
+    `The journal is damaged: commit ${container.last + 1} and later cannot be decoded`,
+  ]);
+  assert.deepEqual(container.notes.journalDamage, told[0]);
+  await volume.checkpoint();
+  await volume.checkpoint();
+  assert.equal(await reader.refresh(), true);
+  await assertHolds(reader, 3);
+  assert.deepEqual([told.length, container.notes.journalDamage], [1, undefined]);
+  await volume.end();
 });
 
 Deno.test("journal: what a writer adds while somebody looks for damage is none", async () => {
