@@ -25,7 +25,7 @@ import { ParallelLibcrypto } from "../ffi/parallel_libcrypto.ts";
 import { CachedStore } from "../fs/block/cache.ts";
 import type { BlockStore } from "../fs/block/store.ts";
 import { Container } from "../fs/container.ts";
-import type { ContainerKeys, HistoryCheck } from "../fs/loading.ts";
+import type { ContainerKeys, DurablePoint, History, HistoryCheck } from "../fs/loading.ts";
 import { openFileStore } from "../fs/store/file.ts";
 import { openRemoteStore, RemoteStore, type RemoteStoreOptions } from "../fs/store/remote.ts";
 import { Volume, type VolumeOptions } from "../fs/volume.ts";
@@ -290,12 +290,25 @@ export function historyCheck(
         hint: "Run coverfs fsck, and coverfs fsck --repair; --accept-rollback reads what is left",
       });
     }
-    throw new CoverError(
-      "rollback",
-      `Cannot open container: it is older than commit ${point.commit}, seen before`,
-      { hint: "If an old state was put back on purpose, use --accept-rollback once" },
-    );
+    throw rolledBack(loaded, point, "open");
   };
+}
+
+/** A state whose history lacks the commit that is remembered: an older one, or one of another history since. */
+export function rolledBack(
+  { last }: Pick<History, "last">,
+  { commit }: DurablePoint,
+  what: "open" | "check",
+): CoverError {
+  const older = last < commit;
+  const why = older
+    ? `it is older than commit ${commit}, seen before`
+    : `it has another history than the one seen before, up to commit ${commit}`;
+  return new CoverError("rollback", `Cannot ${what} container: ${why}`, {
+    hint: `If an old state was put back on purpose${
+      older ? "" : " and written to"
+    }, use --accept-rollback once`,
+  });
 }
 
 /** Reads both copies of the encryption block and takes the newest valid one. @throws {CoverError} "damaged" */

@@ -8,7 +8,7 @@ import { checkContainer, type CheckedContainer, type Finding } from "../../fs/fs
 import { type History, readSuperblock } from "../../fs/loading.ts";
 import type { Mended } from "../../fs/mending.ts";
 import { type DamagedData, repairContainer, type RepairReport } from "../../fs/repair.ts";
-import { type UnlockedContainer, withOpened, writeEncryptionCopy } from "../container.ts";
+import { rolledBack, type UnlockedContainer, withOpened, writeEncryptionCopy } from "../container.ts";
 import { FSCK_EXIT } from "../exit.ts";
 import { interruptible } from "../interrupt.ts";
 import { writingCommand } from "../options.ts";
@@ -118,9 +118,7 @@ async function refuseRollback(
   const known = !point || container.contains(point) ||
     lost.some((one) => equalConstantTime(one.session, point.session) && point.commit <= one.commit);
   if (!known && !options.acceptRollback) {
-    throw new CoverError("rollback", `The container is older than commit ${point.commit}, seen before`, {
-      hint: "If an old state was put back on purpose, use --accept-rollback once",
-    });
+    throw rolledBack(container, point, "check");
   }
   return container.durable;
 }

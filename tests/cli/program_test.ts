@@ -186,13 +186,40 @@ test("an older state of a container is refused with 20 until it is accepted", as
   await place.run(["put", "pass", "/b"]);
   await copyFile(place.path("old"), place.container);
   const before = await readFile(place.container);
-  assert.equal((await place.run(["ls"])).code, 20);
+  const refused = await place.run(["ls"]);
+  assert.equal(refused.code, 20);
+  assert.match(
+    refused.error,
+    /: Cannot open container: it is older than commit \d+, seen before\nhint: If an/,
+  );
   assert.equal((await place.run(["put", "pass", "/c"])).code, 20);
-  assert.equal((await place.run(["fsck"])).code, 8);
+  const checked = await place.run(["fsck"]);
+  assert.equal(checked.code, 8);
+  assert.match(checked.error, /Cannot check container: it is older than/);
   assert.deepEqual(await readFile(place.container), before, "nothing was written");
   const accepted = await place.run(["ls", "--accept-rollback"]);
   assert.equal(accepted.code, 0, accepted.error);
   assert.equal(accepted.out, "a\n");
+  assert.equal((await place.run(["ls"])).code, 0);
+});
+
+test("a state as new as the one that is remembered, or newer, but of another history is called that", async () => {
+  await using place = await workplace();
+  const elsewhere = { env: { XDG_STATE_HOME: place.path("elsewhere") } };
+  await place.run(["put", "pass", "/a"]);
+  await copyFile(place.container, place.path("old"));
+  await place.run(["put", "pass", "/b"]);
+  await copyFile(place.path("old"), place.container);
+  for (const [name, last] of [["/c", "the same"], ["/d", "a newer"]]) {
+    assert.equal((await place.run(["put", "pass", name!], elsewhere)).code, 0);
+    const refused = await place.run(["ls"]), checked = await place.run(["fsck"]);
+    const why = /container: it has another history than the one seen before, up to commit \d+\nhint: If an/;
+    assert.deepEqual([refused.code, checked.code], [20, 8], `${last} commit`);
+    assert.match(refused.error, why);
+    assert.match(checked.error, why);
+  }
+  const accepted = await place.run(["ls", "--accept-rollback"]);
+  assert.deepEqual([accepted.code, accepted.out], [0, "a\nc\nd\n"]);
   assert.equal((await place.run(["ls"])).code, 0);
 });
 
