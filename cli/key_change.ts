@@ -85,7 +85,7 @@ export function findSlot({ slots }: EncryptionHeader, named: string): number {
     found.length === 0
       ? `There is no key slot "${named}"`
       : `Key slots ${found.join(", ")} are called "${named}"`,
-    { hint: "coverfs key list shows them; name one by its number" },
+    { hint: "See coverfs key list, and name one by its number" },
   );
 }
 

@@ -54,7 +54,7 @@ export function parseHelperCall(given: readonly string[]): HelperCall {
 
 function usage(why: string): CoverError {
   return new CoverError("usage", `Cannot mount as a helper of mount(8): ${why}`, {
-    hint: `${HELPER} CONTAINER MOUNTPOINT [-sfnv] [-o OPT,...]`,
+    hint: `Use ${HELPER} CONTAINER MOUNTPOINT [-sfnv] [-o OPT,...]`,
   });
 }
 

@@ -29,7 +29,7 @@ export async function remount(mountpoint: string, items: readonly string[]): Pro
   );
   if (failed !== undefined) {
     throw new CoverError("cannot-mount", `Cannot remount "${mountpoint}": ${failed}`, {
-      hint: "only root may, and a mount becomes read-only when no file is open for writing",
+      hint: "Only root may, and a mount becomes read-only when no file is open for writing",
     });
   }
   if (list.findLast((one) => one === "ro" || one === "rw") === "ro") await syncMount(mountpoint);

@@ -174,7 +174,7 @@ function checkMagic(bytes: Uint8Array): void {
   if (isZero(bytes)) {
     say("there are only zeros where its encryption block should be", {
       hint:
-        "coverfs header restore puts back a backup; what is left of an init or clone that was killed goes with " +
+        "Put back a backup by coverfs header restore; what is left of an init or clone that was killed goes with " +
         "the next one of that name",
     });
   }

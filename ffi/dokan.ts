@@ -53,11 +53,11 @@ function checkMountpoint(mountpoint: string, { networkName }: MountOptions): voi
   if (/^.:[\\/]?$/.test(mountpoint)) return;
   if (networkName !== undefined) {
     throw new CoverError("usage", `Cannot mount "${mountpoint}" as a network drive: it is a folder`, {
-      hint: "a network drive has a letter, such as X:",
+      hint: "A network drive has a letter, such as X:",
     });
   }
   if (mountpoint.length >= MAX_PATH) {
-    throw cannot(mountpoint, "its path is too long", "at most 259 characters");
+    throw cannot(mountpoint, "its path is too long", "Choose one of at most 259 characters");
   }
   let entries: string[];
   try {
@@ -68,10 +68,10 @@ function checkMountpoint(mountpoint: string, { networkName }: MountOptions): voi
     throw cannot(
       mountpoint,
       "there is no such folder",
-      "a free drive letter such as X:, or an empty folder on NTFS",
+      "Choose a free drive letter such as X:, or an empty folder on NTFS",
     );
   }
-  if (entries.length > 0) throw cannot(mountpoint, "the folder is not empty", "choose an empty one");
+  if (entries.length > 0) throw cannot(mountpoint, "the folder is not empty", "Choose an empty one");
 }
 
 /** Mounts at a drive letter (`X:`) or an empty folder on NTFS; as {@linkcode mount} says. */
@@ -197,7 +197,7 @@ class DokanMount implements Mounted {
       throw cannot(
         this.mountpoint,
         CREATE_ERRORS[code] ?? `error ${code}`,
-        "a free drive letter such as X:, or an empty folder on NTFS; see that Dokan's driver runs (dokanctl /l)",
+        "Choose a free drive letter such as X:, or an empty folder on NTFS; see that Dokan's driver runs (dokanctl /l)",
       );
     }
     this.#handle = handle[0]!;
@@ -312,7 +312,7 @@ class DokanMount implements Mounted {
         "failure",
         `Cannot unmount "${this.mountpoint}": ${this.#operations.open} files are open`,
         {
-          hint: "end the programs that use it",
+          hint: "End the programs that use it",
         },
       );
     }

@@ -93,8 +93,8 @@ export async function mountLibfuse(
     if (library.fuse.fuse_session_mount(pointer, cString(path)) !== 0) {
       throw new CoverError("cannot-mount", `Cannot mount at "${mountpoint}": the system refused`, {
         hint: Deno.uid() === 0
-          ? "in a container, mounting needs --device /dev/fuse --cap-add SYS_ADMIN"
-          : "the directory must be yours; what fusermount3 says stands above",
+          ? "In a container, mounting needs --device /dev/fuse --cap-add SYS_ADMIN"
+          : "The directory must be yours; what fusermount3 says stands above",
       });
     }
     done = session.run();
@@ -210,7 +210,7 @@ class LibfuseMount implements Mounted {
     const problem = Deno.uid() === 0 ? await this.#umount(lazy) : await this.#fusermount(lazy);
     if (problem !== undefined && !this.#ended) {
       throw new CoverError("failure", `Cannot unmount "${this.mountpoint}": ${problem}`, {
-        hint: "close what is open there; to see who it is: fuser -vm, to take it away anyway: umount -l",
+        hint: "Close what is open there; to see who it is: fuser -vm, to take it away anyway: umount -l",
       });
     }
     if (!lazy) await this.done;

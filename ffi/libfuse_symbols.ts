@@ -330,7 +330,7 @@ export function openLibfuse(): Libfuse {
         "cannot-mount",
         `Cannot use ${name}: its version is ${version}, needed is ${OLDEST}`,
         {
-          hint: "install a newer fuse3",
+          hint: "Install a newer fuse3",
         },
       );
     }
@@ -350,7 +350,7 @@ export function openLibfuse(): Libfuse {
     "cannot-mount",
     "Cannot load libfuse3: neither libfuse3.so.4 nor libfuse3.so.3 was found",
     {
-      hint: "install it: apt install fuse3, dnf install fuse3-libs fuse3, or pacman -S fuse3",
+      hint: "Install it: apt install fuse3, dnf install fuse3-libs fuse3, or pacman -S fuse3",
       cause: new AggregateError(causes),
     },
   );

@@ -45,7 +45,7 @@ export async function mount(
       return await mountDokan(filesystem, mountpoint, options);
     default:
       throw new CoverError("cannot-mount", `Cannot mount "${mountpoint}": not possible on ${Deno.build.os}`, {
-        hint: "use it without mounting: coverfs ls, cat, get, put",
+        hint: "Use it without mounting: coverfs ls, cat, get, put",
       });
   }
 }

@@ -18,13 +18,13 @@ export async function checkMountpoint(mountpoint: string, { extra }: MountOption
   try {
     const path = await Deno.realPath(mountpoint);
     if (!(await Deno.stat(path)).isDirectory) {
-      throw refusal(`${place}: it is not a directory`, "name an empty directory");
+      throw refusal(`${place}: it is not a directory`, "Name an empty directory");
     }
     if (extra?.includes("nonempty")) return path;
     for await (const _ of Deno.readDir(path)) {
       throw refusal(
         `${place}: the directory is not empty`,
-        "name an empty directory, or mount over its contents with -o nonempty",
+        "Name an empty directory, or mount over its contents with -o nonempty",
       );
     }
     return path;
@@ -32,21 +32,21 @@ export async function checkMountpoint(mountpoint: string, { extra }: MountOption
     if (error instanceof CoverError) throw error;
     const code = (error as { code?: string }).code;
     if (error instanceof Deno.errors.NotFound) {
-      throw refusal(`${place}: there is no such directory`, `make it: mkdir "${mountpoint}"`, error);
+      throw refusal(`${place}: there is no such directory`, `Make it: mkdir "${mountpoint}"`, error);
     }
     if (code === "ENOTDIR") {
-      throw refusal(`${place}: it is not a directory`, "name an empty directory", error);
+      throw refusal(`${place}: it is not a directory`, "Name an empty directory", error);
     }
     if (code === "ENOTCONN" || code === "ECONNABORTED" || /os error (107|103)/.test(String(error))) {
       throw refusal(
         `${place}: an earlier mount there is dead`,
-        `remove it: coverfs umount "${mountpoint}"`,
+        `Remove it: coverfs umount "${mountpoint}"`,
         error,
       );
     }
     throw refusal(
       `${place}: ${error instanceof Error ? error.message : error}`,
-      "choose another directory",
+      "Choose another directory",
       error,
     );
   }
@@ -76,17 +76,17 @@ export async function checkMachine(options: MountOptions): Promise<void> {
     (await Deno.open("/dev/fuse", { read: true, write: true })).close();
   } catch (cause) {
     if (cause instanceof Deno.errors.PermissionDenied || cause instanceof Deno.errors.NotCapable) {
-      throw refusal("Cannot mount: this user may not open /dev/fuse", "as root: chmod 666 /dev/fuse", cause);
+      throw refusal("Cannot mount: this user may not open /dev/fuse", "As root: chmod 666 /dev/fuse", cause);
     }
     throw refusal(
       "Cannot mount: there is no /dev/fuse",
-      "load the module: modprobe fuse; in a container: --device /dev/fuse --cap-add SYS_ADMIN",
+      "Load the module: modprobe fuse; in a container: --device /dev/fuse --cap-add SYS_ADMIN",
       cause,
     );
   }
   if (Deno.uid() === 0) return;
   if (await findFusermount() === undefined) {
-    throw refusal("Cannot mount: fusermount3 was not found", "install it: apt install fuse3");
+    throw refusal("Cannot mount: fusermount3 was not found", "Install it: apt install fuse3");
   }
   if (options.allowOther || options.allowRoot) {
     const settings = await Deno.readTextFile("/etc/fuse.conf").catch(() => "");
@@ -94,7 +94,7 @@ export async function checkMachine(options: MountOptions): Promise<void> {
       const option = options.allowOther ? "allow_other" : "allow_root";
       throw refusal(
         `Cannot mount with ${option}: only root may`,
-        "have root add the line user_allow_other to /etc/fuse.conf",
+        "Have root add the line user_allow_other to /etc/fuse.conf",
       );
     }
   }
@@ -158,7 +158,7 @@ export function mountArgument(options: MountOptions): string {
   for (const option of options.extra ?? []) {
     if (!isMountOption(option)) {
       throw new CoverError("usage", `Unknown mount option "${option}"`, {
-        hint: `known are: ${[...KERNEL_OPTIONS, "nonempty"].join(", ")}`,
+        hint: `Known are ${[...KERNEL_OPTIONS, "nonempty"].join(", ")}`,
       });
     }
     // mount(8) always says `rw`, which must not undo that there is nothing to write to.

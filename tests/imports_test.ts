@@ -1,4 +1,4 @@
-/** Which folder may import from which (README, "The folders"), and who may use what of the runtime. */
+/** Which folder may import from which (README, "The folders"), who may use what of the runtime, and how hints begin. */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join, normalize, relative } from "node:path/posix";
@@ -73,4 +73,13 @@ Deno.test("only ffi/ opens native libraries", () => {
     const text = readFileSync(join(root, path), "utf8");
     assert.ok(!/Deno\.(dlopen|UnsafePointer|UnsafeCallback)/.test(text), path);
   }
+});
+
+Deno.test("hints begin with a capital letter", () => {
+  const hints = files.flatMap((path) => {
+    const text = readFileSync(join(root, path), "utf8");
+    return [...text.matchAll(/\bhint:\s*["`]\w.*|["`]hint: \w.*/g)].map(([found]) => `${path}: ${found}`);
+  });
+  assert.ok(hints.length > 60);
+  assert.deepEqual(hints.filter((one) => /hint:\s*["`]?[a-z]/.test(one)), []);
 });

@@ -29,10 +29,10 @@ for (const [name, first] of [["coverfs", ""], ["mount.coverfs", " mount.coverfs"
   console.log(`installed: ${launcher}`);
 }
 const path = (Deno.env.get("PATH") ?? "").split(delimiter);
-if (!path.includes(folder)) console.log(`hint: ${folder} is not on PATH`);
+if (!path.includes(folder)) console.log(`hint: Add ${folder} to PATH`);
 // mount(8) looks nowhere else.
 if (Deno.uid() === 0 && realpathSync(folder) !== realpathSync("/sbin")) {
   console.log(
-    `hint: for mount -t coverfs: ln -s ${quote(join(folder, "mount.coverfs"))} /sbin/mount.coverfs`,
+    `hint: For mount -t coverfs: ln -s ${quote(join(folder, "mount.coverfs"))} /sbin/mount.coverfs`,
   );
 }

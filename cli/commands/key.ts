@@ -35,11 +35,14 @@ export const keyCommand = () =>
     .action(async (action, slot, options) => {
       if (action === "remove" && slot === undefined) {
         throw new CoverError("usage", "Cannot remove a key slot: none is named", {
-          hint: "coverfs key list shows them",
+          hint: "Name one as coverfs key list shows them",
         });
       }
       if (action !== "remove" && slot !== undefined) {
-        throw new CoverError("usage", `coverfs key ${action} takes no key slot`);
+        throw new CoverError(
+          "usage",
+          `Cannot ${action} key slot "${slot}": coverfs key ${action} takes none`,
+        );
       }
       if (action === "list") return await list(options);
       await (action === "add" ? add(options) : remove(slot!, options));

@@ -43,7 +43,7 @@ export async function syncMount(mountpoint: string): Promise<void> {
       throw new CoverError("failure", `Cannot sync "${mountpoint}": ${code}`, { cause });
     }
     throw new CoverError(kind, `Cannot sync "${mountpoint}": what was written is not durable (${code})`, {
-      hint: "coverfs umount tells what the mount has to say",
+      hint: "Unmount it: coverfs umount tells what the mount has to say",
       cause,
     });
   }

@@ -41,7 +41,7 @@ export const umountCommand = () =>
         kind,
         `"${mountpoint}" was unmounted, but its process ended with ${exit ?? "no exit code"}`,
         {
-          hint: "what was not flushed may be lost; coverfs fsck tells the state of the container",
+          hint: "What was not flushed may be lost; coverfs fsck tells the state of the container",
         },
       );
     });
@@ -59,6 +59,6 @@ async function unmount(mountpoint: string, lazy: boolean): Promise<void> {
     : await systemTool("fusermount3", "-u", ...(lazy ? ["-z"] : []), mountpoint);
   if (failed === undefined) return;
   throw new CoverError("failure", `Cannot unmount "${mountpoint}": ${failed}`, {
-    hint: "end the programs that use it, or add --lazy",
+    hint: "End the programs that use it, or add --lazy",
   });
 }

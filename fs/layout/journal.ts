@@ -306,9 +306,13 @@ export class JournalReader {
     if (plain === undefined) return undefined;
     if (hash !== undefined && !equalConstantTime(plain.subarray(40, 72), hash)) return undefined;
     if ((flags & ~PROVES_ITSELF) !== 0) {
-      throw new CoverError("unsupported", "The journal has records that this version does not know", {
-        hint: "use a newer version of coverfs",
-      });
+      throw new CoverError(
+        "unsupported",
+        "Cannot read the journal: it has records that this version does not know",
+        {
+          hint: "Use a newer version of coverfs",
+        },
+      );
     }
     const body = plain.subarray(HEADER, HEADER + length);
     const then = {

@@ -132,7 +132,7 @@ Deno.test("what a crash leaves behind is named, with what removes it", strict, a
   await assert.rejects(mount(new MemoryFilesystem(), process.mountpoint), {
     kind: "cannot-mount",
     message: /an earlier mount there is dead$/,
-    hint: `remove it: coverfs umount "${process.mountpoint}"`,
+    hint: `Remove it: coverfs umount "${process.mountpoint}"`,
   });
 });
 
