@@ -1,6 +1,7 @@
 import { setImmediate } from "node:timers";
 import { IntegrityError } from "../crypto/errors.ts";
 import { FsError } from "../fs/errors.ts";
+import { inodeNumber } from "../fs/types.ts";
 import { Interrupts } from "./libfuse_interrupts.ts";
 import { answerInit } from "./libfuse_init.ts";
 import type { Nodes } from "./libfuse_nodes.ts";
@@ -186,7 +187,9 @@ export class Session {
   #describe(name: string, parameters: unknown[]): string {
     let inode = "";
     try {
-      if (name !== "symlink") inode = ` inode ${this.#parts.nodes.ino(parameters[0] as bigint) + 1}`;
+      if (name !== "symlink") {
+        inode = ` inode ${inodeNumber(this.#parts.nodes.ino(parameters[0] as bigint))}`;
+      }
     } catch {
       // The node is not known: then without.
     }

@@ -5,7 +5,7 @@
  */
 
 import type { Attributes, FilesystemStatistics } from "../fs/filesystem.ts";
-import type { Time } from "../fs/types.ts";
+import { inodeNumber, type Time } from "../fs/types.ts";
 
 /** A structure's size and the offsets of its fields that are used. */
 export interface Layout {
@@ -251,7 +251,7 @@ export function writeStat(
   options: { layout: typeof STAT.x86_64 | typeof STAT.aarch64; attributes: Attributes },
 ): void {
   const { layout, attributes } = options;
-  setU64(view, at + layout.st_ino, attributes.ino + 1);
+  setU64(view, at + layout.st_ino, inodeNumber(attributes.ino));
   // 64 bits on x86-64, where the upper half stays zero, and 32 bits on aarch64.
   view.setUint32(at + layout.st_nlink, attributes.nlink, true);
   view.setUint32(at + layout.st_mode, attributes.mode, true);

@@ -20,7 +20,7 @@ import {
 } from "./loading.ts";
 import { lostCommits } from "./lost_commits.ts";
 import { Paths } from "./paths.ts";
-import { type CommitNumber, type Ino, type Position, S_IFMT, S_IFREG } from "./types.ts";
+import { type CommitNumber, type Ino, inodeNumber, type Position, S_IFMT, S_IFREG } from "./types.ts";
 
 /**
  * How bad a finding is. `note`: as it may be, nothing is needed. `degraded`: a copy is lost that nothing depends on as
@@ -208,7 +208,7 @@ function checkSpace(
     if (inodes.has(ino) && !hasType(inodes.mode[ino]!)) continue; // told with the names
     if (!isRegular(loaded, ino)) {
       const what = inodes.has(ino) ? "is not a regular file" : "is not there";
-      damage({ remedy: "repair", message: `Inode ${ino}: it has data, but ${what}`, ino });
+      damage({ remedy: "repair", message: `Inode ${inodeNumber(ino)}: it has data, but ${what}`, ino });
       continue;
     }
     const end = inodes.size[ino]!;
@@ -217,11 +217,13 @@ function checkSpace(
       past ||= offset + length > end;
       const inside = Math.max(0, size - position), from = offset + inside * BLOCK;
       if (inside >= blocksFor(length)) return;
-      const message = `Inode ${ino}: bytes ${from} to ${offset + length - 1} lie behind the container's end`;
+      const message = `Inode ${inodeNumber(ino)}: bytes ${from} to ${
+        offset + length - 1
+      } lie behind the container's end`;
       damage({ remedy: "discard", message, ino, path: paths.of(ino), from, to: offset + length });
     });
     if (!past) continue;
-    const message = `Inode ${ino}: data lies past its size of ${end} bytes`;
+    const message = `Inode ${inodeNumber(ino)}: data lies past its size of ${end} bytes`;
     damage({ remedy: "repair", message, ino, path: paths.of(ino) });
   }
 }
@@ -281,7 +283,7 @@ function report(findings: Finding[], range: { ino: Ino; from: number; to: number
   const joined = last?.code === "data" && last.ino === ino && last.to === range.from;
   const from = joined ? last.from! : range.from;
   if (joined) findings.pop();
-  const message = `Inode ${ino}: bytes ${from} to ${range.to - 1} do not verify`;
+  const message = `Inode ${inodeNumber(ino)}: bytes ${from} to ${range.to - 1} do not verify`;
   findings.push({ severity: "damage", remedy: "discard", code: "data", message, ...range, from });
 }
 

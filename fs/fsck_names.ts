@@ -5,6 +5,7 @@ import type { Tables } from "./layout/tables.ts";
 import type { Paths } from "./paths.ts";
 import {
   type Ino,
+  inodeNumber,
   ROOT,
   S_IFBLK,
   S_IFCHR,
@@ -40,12 +41,13 @@ export function isFolder({ inodes }: Tables, ino: Ino): boolean {
 export function entryFault(tables: Tables, slot: number): string | undefined {
   const { inodes, dentries } = tables, parent = dentries.parentAt(slot), ino = dentries.inoAt(slot);
   const name = dentries.nameView(slot);
-  if (!isFolder(tables, parent)) return `lies in inode ${parent}, which is not a directory`;
-  if (!inodes.has(ino)) return `of directory ${parent} names it, but it is not there`;
+  const folder = inodeNumber(parent);
+  if (!isFolder(tables, parent)) return `lies in inode ${folder}, which is not a directory`;
+  if (!inodes.has(ino)) return `of directory ${folder} names it, but it is not there`;
   if (name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e))) {
-    return `of directory ${parent} has a name that is none`;
+    return `of directory ${folder} has a name that is none`;
   }
-  if (ino === ROOT) return `of directory ${parent} names the root`;
+  if (ino === ROOT) return `of directory ${folder} names the root`;
   return undefined;
 }
 
@@ -131,7 +133,7 @@ export function checkNames(tables: Tables, paths: Paths): Finding[] {
       severity: "damage",
       remedy: "repair",
       code,
-      message: `Inode ${ino}: ${message}`,
+      message: `Inode ${inodeNumber(ino)}: ${message}`,
       ino,
       path,
     });

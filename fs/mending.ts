@@ -5,7 +5,7 @@ import type { Container } from "./container.ts";
 import { ChangeLog } from "./layout/changes.ts";
 import { RECORD_MAX } from "./layout/journal.ts";
 import type { Tables } from "./layout/tables.ts";
-import type { Ino } from "./types.ts";
+import { type Ino, inodeNumber } from "./types.ts";
 
 /** From how many bytes of changes on a commit is made in between. A record holds 1 MiB. */
 const RECORD_BEGIN = 192 << 10;
@@ -40,7 +40,7 @@ export class Mending {
   /** Says what was done; the changes are in the log by then. */
   tell(code: string, message: string, ino?: Ino): void {
     this.done.push(
-      ino === undefined ? { code, message } : { code, message: `Inode ${ino}: ${message}`, ino },
+      ino === undefined ? { code, message } : { code, message: `Inode ${inodeNumber(ino)}: ${message}`, ino },
     );
   }
 

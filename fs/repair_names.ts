@@ -12,7 +12,7 @@ import {
 } from "./fsck_names.ts";
 import { fromLatin1 } from "./layout/changes.ts";
 import type { Mending } from "./mending.ts";
-import { type Ino, ROOT, S_IFDIR, S_IFMT, S_IFREG } from "./types.ts";
+import { type Ino, inodeNumber, ROOT, S_IFDIR, S_IFMT, S_IFREG } from "./types.ts";
 
 const LOST_FOUND = "lost+found";
 
@@ -113,11 +113,11 @@ async function mendEntries(mending: Mending): Promise<void> {
     if (entryFault(tables, slot) !== undefined) {
       dentries.remove(slot);
       log.removeEntry(parent, name);
-      mending.tell("entry", `an entry of directory ${parent} is removed`, ino);
+      mending.tell("entry", `an entry of directory ${inodeNumber(parent)} is removed`, ino);
     } else if (dentries.directoryAt(slot) !== isFolder(tables, ino)) {
       dentries.setIno(slot, ino, { directory: isFolder(tables, ino) });
       log.entry(parent, name, ino, isFolder(tables, ino));
-      mending.tell("entry", `an entry of directory ${parent} is made right`, ino);
+      mending.tell("entry", `an entry of directory ${inodeNumber(parent)} is made right`, ino);
     }
     await mending.step();
   }
@@ -139,7 +139,7 @@ async function mendFolderNames(mending: Mending): Promise<void> {
       const parent = dentries.parentAt(slot), name = dentries.nameAt(slot);
       dentries.remove(slot);
       log.removeEntry(parent, name);
-      mending.tell("entry", `its second name, in directory ${parent}, is removed`, ino);
+      mending.tell("entry", `its second name, in directory ${inodeNumber(parent)}, is removed`, ino);
     }
     dentries.setIno(kept, ino, { directory: true });
     await mending.step();
@@ -173,19 +173,19 @@ async function breakCircles(mending: Mending): Promise<void> {
     const name = dentries.nameAt(slot);
     dentries.remove(slot);
     log.removeEntry(parent, name);
-    mending.tell("cycle", `its name in directory ${parent}, which is below it, is removed`, at);
+    mending.tell("cycle", `its name in directory ${inodeNumber(parent)}, which is below it, is removed`, at);
     await mending.step();
   }
 }
 
-/** Gives what has no name one in `/lost+found`: `#` and its inode id. */
+/** Gives what has no name one in `/lost+found`: `#` and its inode number. */
 async function linkOrphans(mending: Mending): Promise<void> {
   const { tables, log } = mending, { inodes } = tables, { names } = countNames(tables);
   let folder: Ino | undefined;
   for (let ino = 0, end = names.length; ino < end; ino++) {
     if (!isOrphan(tables, ino, names)) continue;
     if (folder === undefined) folder = lostFound(mending);
-    const name = freeName(mending, folder, `#${ino}`), directory = isFolder(tables, ino);
+    const name = freeName(mending, folder, `#${inodeNumber(ino)}`), directory = isFolder(tables, ino);
     tables.dentries.insert(folder, name, ino, { directory });
     log.entry(folder, name, ino, directory);
     mending.changed(folder, true);

@@ -13,6 +13,11 @@ export type FileOffset = Flavour<"offset">;
 
 export const ROOT: Ino = 0;
 
+/** The number by which an inode is told of, everywhere as in a mount (`st_ino`): one more, as 0 is none there. */
+export function inodeNumber(ino: Ino): number {
+  return ino + 1;
+}
+
 /** Longest name of a directory entry, in bytes. */
 export const NAME_MAX = 255;
 /** Largest size of a file, in bytes: what a JavaScript number counts exactly. */

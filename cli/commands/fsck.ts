@@ -8,6 +8,7 @@ import { checkContainer, type CheckedContainer, type Finding } from "../../fs/fs
 import { type History, readSuperblock } from "../../fs/loading.ts";
 import type { Mended } from "../../fs/mending.ts";
 import { type DamagedData, repairContainer, type RepairReport } from "../../fs/repair.ts";
+import { type Ino, inodeNumber } from "../../fs/types.ts";
 import { rolledBack, type UnlockedContainer, withOpened, writeEncryptionCopy } from "../container.ts";
 import { FSCK_EXIT } from "../exit.ts";
 import { interruptible } from "../interrupt.ts";
@@ -218,7 +219,12 @@ function tell(name: string, outcome: Outcome, options: FsckCommandOptions): void
   if (options.json) {
     const { lost: _, findings, ...counts } = before;
     const repaired = options.repair &&
-      { dryRun: options.dryRun === true, mended, left: left.map(toJson), cleanAfter: clean };
+      {
+        dryRun: options.dryRun === true,
+        mended: mended.map(numbered),
+        left: left.map(toJson),
+        cleanAfter: clean,
+      };
     const wasClean = findings.every(({ severity }) => severity === "note");
     return printJson({
       container: name,
@@ -261,9 +267,14 @@ function describe({ severity, remedy, message, path, from, to }: Finding): strin
   return `${severity}: ${message}${size}${where}${REMEDY[remedy]}`;
 }
 
+/** With the inode's number in the place of its id. */
+function numbered<T extends { readonly ino?: Ino }>(one: T): T {
+  return one.ino === undefined ? one : { ...one, ino: inodeNumber(one.ino) };
+}
+
 function toJson({ path, names, ...rest }: Finding): unknown {
   return {
-    ...rest,
+    ...numbered(rest),
     ...(path === undefined || path.length === 0 ? {} : { path: nameText(path) }),
     ...(names === undefined ? {} : { names: names.map(nameText) }),
   };

@@ -1,5 +1,5 @@
 import type { Attributes } from "../../fs/filesystem.ts";
-import { S_IFLNK, S_IFMT } from "../../fs/types.ts";
+import { inodeNumber, S_IFLNK, S_IFMT } from "../../fs/types.ts";
 import { withVolume } from "../container.ts";
 import { forEachItem } from "../items.ts";
 import { readingCommand } from "../options.ts";
@@ -39,11 +39,12 @@ export const statCommand = () =>
     );
 
 function toJson(path: string, attributes: Attributes, target: string | undefined): unknown {
-  const { mode, atime, mtime, ctime, btime, ...numbers } = attributes;
+  const { mode, ino, atime, mtime, ctime, btime, ...numbers } = attributes;
   return {
     path,
     type: typeWord(mode),
     mode: mode & 0o7777,
+    ino: inodeNumber(ino),
     ...numbers,
     atime: timeIso(atime),
     mtime: timeIso(mtime),
@@ -62,7 +63,7 @@ function show(path: string, attributes: Attributes, target: string | undefined):
     ["mode", `${permissions} (${modeText(mode)})`],
     ["size", `${size} (${humanSize(size)})`],
     ["allocated", humanSize(blocks * 512)],
-    ["inode", String(ino)],
+    ["inode", String(inodeNumber(ino))],
     ["links", String(nlink)],
     ["owner", `${uid}:${gid}`],
     ["accessed", timeIso(atime)],

@@ -1,7 +1,7 @@
 /** `coverfs fsck --repair` as a child process: what it says, its exit codes, and what it leaves alone. */
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
-import { readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile, stat, statfs, writeFile } from "node:fs/promises";
 import { SEALED } from "../../crypto/sealer.ts";
 import { blockOffset, HEADER_AT } from "../../fs/block/byte_layout.ts";
 import { prepared, type Workplace } from "./run.ts";
@@ -9,6 +9,7 @@ import { onTerminalOf } from "./terminal.ts";
 import { WINDOWS } from "../platform.ts";
 
 const strict = { sanitizeOps: true, sanitizeResources: true };
+const mounting = { ...strict, ignore: Deno.build.os !== "linux" };
 const CONTENT = new TextEncoder().encode("what must stay\n".repeat(2000));
 
 /** A workplace with a container that holds one file. */
@@ -106,6 +107,33 @@ Deno.test("fsck --repair leaves damaged data unless it is told to give it up", s
   assert.deepEqual((await place.run(["cat", "/file"])).bytes, expected);
   assert.equal((await place.run(["fsck", "--scrub"])).code, 0);
 });
+
+Deno.test(
+  "a mount, its log, stat and fsck give an inode the same number, and df -i counts as many as fsck",
+  mounting,
+  async () => {
+    await using place = await workplace();
+    const mnt = place.path("mnt"), mount = ["mount", "--read-only", mnt];
+    await mkdir(mnt, { recursive: true });
+    await spoilBlock(place, /bytes 4096 to 8191 do not verify/);
+    const { findings, files } = JSON.parse((await place.run(["fsck", "--scrub", "--json"])).out);
+    const [found] = findings, mounted = await place.run(mount);
+    assert.equal(mounted.code, 0, mounted.error);
+    const { ino } = await stat(`${mnt}/file`), { files: all, ffree: free } = await statfs(mnt);
+    const root = await stat(mnt);
+    await assert.rejects(readFile(`${mnt}/file`), { code: "EIO" });
+    const ended = await place.run(["umount", mnt]);
+    const [about, top] = JSON.parse((await place.run(["stat", "--json", "/file", "/"])).out);
+    assert.deepEqual([found.ino, about.ino, top.ino, root.ino], [ino, ino, 1, 1]);
+    assert.match(found.message, new RegExp(`^Inode ${ino}: `));
+    assert.match(ended.error, new RegExp(`Cannot read inode ${ino} at offset`));
+    assert.match((await place.run(["stat", "/file"])).out, new RegExp(`^inode +${ino}$`, "m"));
+    const zeroed = await place.run(["fsck", "--repair", "--zero-damaged", "-y", "--json"]);
+    const { mended } = JSON.parse(zeroed.out);
+    assert.deepEqual([mended[0].ino, mended[0].message.split(":")[0]], [ino, `Inode ${ino}`]);
+    assert.equal(all - free, files);
+  },
+);
 
 Deno.test("fsck --repair --remove-damaged removes the file, and no other", strict, async () => {
   await using place = await workplace();

@@ -7,7 +7,7 @@ import type { ChangeLog } from "../../fs/layout/changes.ts";
 import type { Tables } from "../../fs/layout/tables.ts";
 import type { DamagedData } from "../../fs/repair.ts";
 import { RamStore } from "../../fs/store/ram.ts";
-import { type Ino, ROOT, S_IFIFO, S_IFLNK } from "../../fs/types.ts";
+import { type Ino, inodeNumber, ROOT, S_IFIFO, S_IFLNK } from "../../fs/types.ts";
 import type { Volume } from "../../fs/volume.ts";
 import {
   assertFiles,
@@ -54,7 +54,7 @@ async function superblockOf(store: RamStore) {
 const without = (...paths: string[]) => ALL.filter((path) => !paths.includes(path));
 
 async function lostFile(volume: Volume, ino: Ino, path: string): Promise<void> {
-  const found = inoOf(volume, `/lost+found/#${ino}`);
+  const found = inoOf(volume, `/lost+found/#${inodeNumber(ino)}`);
   assert.ok(equal(await volume.read(found, 0, 1 << 20), contentOf(path)), "found with its content");
 }
 
@@ -109,7 +109,7 @@ const DAMAGES: readonly Damage[] = [
     },
     codes: ["orphan"],
     whole: without("/a"),
-    then: (volume) => lostFile(volume, volume.lookup(inoOf(volume, "/lost+found"), name("#1"))!, "/a"),
+    then: (volume) => lostFile(volume, volume.lookup(inoOf(volume, "/lost+found"), name("#2"))!, "/a"),
   },
   {
     title: "a directory without a name",
