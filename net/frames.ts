@@ -1,5 +1,6 @@
 /** Frames on a byte stream: reading with a length limit before anything is allocated, writing with two priorities. */
 import { ProtocolError } from "./protocol.ts";
+import type { SpareBodies } from "./spare_bodies.ts";
 
 /** Bytes of a frame's head (docs/protocol.md, section 2). */
 export const FRAME_HEAD = 12;
@@ -47,6 +48,7 @@ export function buildFrame(head: FrameHead, fields: Uint8Array, payloadLength = 
 /** Reads frames from a stream. One caller at a time. */
 export class FrameReader {
   readonly #stream: ByteStream;
+  readonly #bodies: SpareBodies | undefined;
   readonly #buffer = new Uint8Array(COALESCE);
   #start = 0;
   #end = 0;
@@ -57,8 +59,10 @@ export class FrameReader {
   /** Longest body that is accepted, in bytes. */
   maxBody: number;
 
-  constructor(stream: ByteStream, maxBody: number) {
+  /** @param bodies where bodies are taken from; absent: each is new */
+  constructor(stream: ByteStream, maxBody: number, bodies?: SpareBodies) {
     this.#stream = stream;
+    this.#bodies = bodies;
     this.maxBody = maxBody;
   }
 
@@ -94,7 +98,7 @@ export class FrameReader {
     }
     const admitted = admit?.(length);
     if (admitted !== undefined) await admitted;
-    const body = new Uint8Array(length);
+    const body = this.#bodies?.take(length) ?? new Uint8Array(length);
     let have = Math.min(length, this.#end - this.#start);
     body.set(this.#buffer.subarray(this.#start, this.#start + have));
     this.#start += have;

@@ -15,6 +15,7 @@ import { type BackingRoot, FolderRoot, RamRoot } from "./root.ts";
 import { ServedContainer } from "./served_container.ts";
 import { ServerConnection } from "./server_connection.ts";
 import type { ServerState } from "./server_session.ts";
+import { SpareBodies } from "./spare_bodies.ts";
 import {
   listenTls,
   type TlsIdentity,
@@ -153,6 +154,7 @@ export class Server implements AsyncDisposable {
       forget: (container) => {
         if (container.forgettable) this.#containers.delete(container.name);
       },
+      bodies: new SpareBodies(),
       turns: new Turns(),
       blame: (address) => this.#admission.blame(address),
       looked: (address) => this.#admission.looked(address),

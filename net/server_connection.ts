@@ -70,7 +70,7 @@ export class ServerConnection implements SessionConnection {
     this.#conn = conn;
     this.#peer = peer;
     this.#server = server;
-    this.#reader = new FrameReader(conn, MAX_BODY_GREETING);
+    this.#reader = new FrameReader(conn, MAX_BODY_GREETING, server.bodies);
     this.#writer = new FrameWriter(conn, () => this.end());
     this.#budget = new Budget(server.connectionBytes);
     this.#requests = new Budget(server.maxRequests);
@@ -277,6 +277,7 @@ export class ServerConnection implements SessionConnection {
       const fatal = status === "protocol" || status === "version" || this.token === undefined;
       if (fatal) void this.#writer.idle().then(() => this.end());
     } finally {
+      this.#server.bodies.give(frame.body);
       if (--this.#running === 0) { for (const resolve of this.#quiet.splice(0)) resolve(); }
     }
   }

@@ -21,6 +21,7 @@ import {
 import type { BackingRoot } from "./root.ts";
 import { readHeaderTarget, readOrdered, readPosition } from "./server_requests.ts";
 import type { Party, ServedContainer } from "./served_container.ts";
+import type { SpareBodies } from "./spare_bodies.ts";
 import type { TokenEntry, Tokens } from "./tokens.ts";
 import type { Turns } from "./turns.ts";
 import { FieldReader, FieldWriter } from "./wire.ts";
@@ -42,6 +43,8 @@ export interface ServerState {
   container(name: string): ServedContainer;
   /** Drops a container that nobody uses and that was never written. */
   forget(container: ServedContainer): void;
+  /** What requests were received in and can be again. */
+  readonly bodies: SpareBodies;
   /** Whose turn it is. */
   readonly turns: Turns;
   /** Holds it against an address that it sent no token that is known, or no sense. */

@@ -36,6 +36,7 @@ import { RamRoot } from "../../net/root.ts";
 import { ServedContainer } from "../../net/served_container.ts";
 import { ServerConnection } from "../../net/server_connection.ts";
 import type { ServerState } from "../../net/server_session.ts";
+import { SpareBodies } from "../../net/spare_bodies.ts";
 import { Turns } from "../../net/turns.ts";
 import type { TlsStream } from "../../net/tls_listener.ts";
 import { parseTokens } from "../../net/tokens.ts";
@@ -303,6 +304,7 @@ export async function server(
     budget,
     container: (name) => new ServedContainer(name, root, limits),
     forget: () => {},
+    bodies: new SpareBodies(),
     turns,
     blame: () => {},
     looked: () => {},
