@@ -306,6 +306,9 @@ class DokanMount implements Mounted {
     this.#operations.replaced();
   }
 
+  /** Writes are asked for at once here, but those of mappings, which come when they come. */
+  async writeOut(): Promise<void> {}
+
   async unmount(options: { readonly lazy?: boolean } = {}): Promise<void> {
     if (this.#operations.open > 0 && !options.lazy) {
       throw new CoverError(

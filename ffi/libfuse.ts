@@ -7,11 +7,12 @@ import { Replies } from "./libfuse_requests.ts";
 import { Session } from "./libfuse_session.ts";
 import { ARGS } from "./libfuse_structs.ts";
 import { type Libfuse, openLibfuse } from "./libfuse_symbols.ts";
+import { WriteOut } from "./libfuse_write_out.ts";
+import { Writers } from "./libfuse_writers.ts";
 import type { Mounted, MountEnd, MountOptions, StateBefore } from "./mount.ts";
 import { checkMachine, checkMountpoint, findFusermount, mountArgument, rootAlone } from "./mountpoint.ts";
 
 const MNT_DETACH = 2;
-const O_DIRECTORY_READ = Deno.build.arch === "aarch64" ? 0o40000 : 0o200000;
 /** `struct libfuse_version`: the header whose layouts `libfuse_structs.ts` has, {3, 17, 0}. */
 const HEADER_VERSION = new Uint32Array([3, 17, 0, 0]);
 
@@ -45,6 +46,8 @@ function newSession(
   return session;
 }
 
+/** How long the kernel may keep what programs have written, in seconds, unless said otherwise. */
+const WRITEBACK_SECONDS = 5;
 /** How long the kernel may trust names and attributes that another writer changes, in seconds. */
 const READER_TIMEOUT = 1;
 
@@ -72,14 +75,16 @@ export async function mountLibfuse(
   const nodes = new Nodes(filesystem);
   const receiver = new Receiver(library.abi);
   const replies = new Replies(library, { filesystem, nodes, settings });
+  const writers = new Writers(), writeOut = new WriteOut(library, path);
   const context = {
-    ...{ library, filesystem, nodes, receiver, replies },
+    ...{ library, filesystem, nodes, receiver, replies, writers, writeOut },
     ...{ writebackCache: settings.writebackCache, directIo: settings.directIo },
     forgetAttributes: (node: bigint) => session.forgetAttributes(node),
   };
   const session: Session = new Session({
     ...{ library, nodes, receiver, replies, settings },
     operations: operations(context),
+    onSilence: () => writeOut.end(),
     log: options.log ?? (() => {}),
   });
   const end = () => {
@@ -97,13 +102,17 @@ export async function mountLibfuse(
           : "The directory must be yours; what fusermount3 says stands above",
       });
     }
-    done = session.run();
+    done = session.run().then(async (ended) => {
+      if (ended.reason === "unmounted") await writeOut.idle();
+      return ended;
+    });
   } catch (error) {
     end();
     throw error;
   }
   const mounted = new LibfuseMount({
-    ...{ library, session, nodes, replies },
+    ...{ library, session, nodes, replies, writeOut },
+    writebackCache: settings.writebackCache,
     mountpoint: path,
     done: done.finally(end),
   });
@@ -116,6 +125,9 @@ export async function mountLibfuse(
     });
   }
   if (Deno.uid() === 0) await widenReadahead(path);
+  if (settings.writebackCache) {
+    writeOut.repeat(options.writebackSeconds ?? WRITEBACK_SECONDS, () => writers.open > 0);
+  }
   mounted.endWith(options.signal);
   return mounted;
 }
@@ -153,6 +165,8 @@ class LibfuseMount implements Mounted {
   readonly #session: Session;
   readonly #nodes: Nodes;
   readonly #replies: Replies;
+  readonly #writeOut: WriteOut;
+  readonly #writebackCache: boolean;
   #ended = false;
   #removeListener = () => {};
 
@@ -162,6 +176,8 @@ class LibfuseMount implements Mounted {
       session: Session;
       nodes: Nodes;
       replies: Replies;
+      writeOut: WriteOut;
+      writebackCache: boolean;
       mountpoint: string;
       done: Promise<MountEnd>;
     },
@@ -170,6 +186,8 @@ class LibfuseMount implements Mounted {
     this.#session = parts.session;
     this.#nodes = parts.nodes;
     this.#replies = parts.replies;
+    this.#writeOut = parts.writeOut;
+    this.#writebackCache = parts.writebackCache;
     this.mountpoint = parts.mountpoint;
     this.done = parts.done.then((end) => {
       this.#ended = true;
@@ -184,7 +202,7 @@ class LibfuseMount implements Mounted {
 
   async replaced(before?: StateBefore): Promise<void> {
     if (this.#ended) return;
-    const known = new Map(this.#nodes.known()), entries: [number, Uint8Array][] = [];
+    const nodes = this.#nodes.known(), known = new Map(nodes), entries: [number, Uint8Array][] = [];
     if (before) {
       this.#replies.trust({ entryTimeout: READER_TIMEOUT, attrTimeout: READER_TIMEOUT });
       for (const [directory, node] of known) {
@@ -193,7 +211,13 @@ class LibfuseMount implements Mounted {
       for (const name of this.#nodes.takeAbsent()) entries.push([ROOT_NODE, name]);
     }
     this.#nodes.reconcile(before?.lost);
-    await this.#session.forget({ entries, nodes: [...known.values()] });
+    // Of files that it has written to by itself the kernel believes no size but its own.
+    if (this.#writebackCache) this.#nodes.renewFiles();
+    await this.#session.forget({ entries, nodes: nodes.map(([, node]) => node) });
+  }
+
+  writeOut(): Promise<void> {
+    return this.#writeOut.request();
   }
 
   endWith(signal: AbortSignal | undefined): void {
@@ -207,6 +231,7 @@ class LibfuseMount implements Mounted {
   async unmount(options: { lazy?: boolean } = {}): Promise<void> {
     if (this.#ended) return;
     const lazy = options.lazy ?? false;
+    await this.#writeOut.idle(); // it may have the root open
     const problem = Deno.uid() === 0 ? await this.#umount(lazy) : await this.#fusermount(lazy);
     if (problem !== undefined && !this.#ended) {
       throw new CoverError("failure", `Cannot unmount "${this.mountpoint}": ${problem}`, {
@@ -231,15 +256,6 @@ class LibfuseMount implements Mounted {
     return /busy/.test(text) ? "it is in use" : text;
   }
 
-  /** Has the kernel hand over what it has not written yet. */
-  async #flush(): Promise<void> {
-    const { libc } = this.#library;
-    const fd = await libc.open(cString(this.mountpoint), O_DIRECTORY_READ);
-    if (fd < 0) return;
-    await libc.syncfs(fd);
-    await libc.close_mounted(fd);
-  }
-
   /** Once begun, by a signal perhaps, whoever disposes waits for the same end. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.#disposal ??= this.#dispose();
@@ -251,7 +267,7 @@ class LibfuseMount implements Mounted {
     try {
       await this.unmount();
     } catch {
-      await this.#flush();
+      await this.#writeOut.last();
       const detached = await this.unmount({ lazy: true }).then(() => true, () => false);
       if (!this.#ended) this.#session.stop({ detached });
       await this.done;

@@ -81,10 +81,12 @@ export class Directories {
     this.#replies = options.replies;
   }
 
-  open(request: Request, node: bigint): void {
+  /** @returns the handle's number */
+  open(request: Request, node: bigint): number {
     const handle = ++this.#lastHandle;
     this.#open.set(handle, new Listing(this.#filesystem, this.#nodes.ino(node)));
     if (!this.#replies.openedDirectory(request, node, handle)) this.#open.delete(handle);
+    return handle;
   }
 
   close(request: Request, node: bigint, handle: number): void {

@@ -1,7 +1,7 @@
 import { FsError } from "../fs/errors.ts";
 import type { Filesystem } from "../fs/filesystem.ts";
 import { latin1 } from "../fs/layout/changes.ts";
-import { type Ino, ROOT, S_IFMT } from "../fs/types.ts";
+import { type Ino, ROOT, S_IFMT, S_IFREG } from "../fs/types.ts";
 
 /** The kernel's number for the root (`FUSE_ROOT_ID`). */
 export const ROOT_NODE = 1;
@@ -12,12 +12,13 @@ const GONE = -2, LOST = -3;
 const ABSENT_MOST = 4096;
 
 /**
- * The numbers under which the kernel knows inodes, with its counts of lookups and open handles. An inode is held
+ * The numbers under which the kernel knows inodes (more than one after {@linkcode Nodes.renewFiles}), with its counts of lookups and open handles. An inode is held
  * ({@linkcode Filesystem.hold}) once while the kernel has looked it up and once for each handle; so its id is not
  * used again meanwhile and says all. A node id is used again only after the kernel forgot it, with a new generation.
  */
 export class Nodes {
   readonly #filesystem: Filesystem;
+  /** The number that is told for an inode. */
   readonly #byIno = new Map<Ino, number>([[ROOT, ROOT_NODE]]);
   /** By node id; -1 where it is free. */
   readonly #ino: Ino[] = [-1, ROOT];
@@ -38,7 +39,7 @@ export class Nodes {
 
   /** How many nodes the kernel knows, the root included. */
   get size(): number {
-    return this.#byIno.size;
+    return this.known().length;
   }
 
   /** How many files and directories are open. */
@@ -59,9 +60,24 @@ export class Nodes {
     return this.ino(node);
   }
 
-  /** All nodes that the kernel knows, with their inodes. */
+  /** All nodes that the kernel knows, with their inodes; of one inode the newest is the last. */
   known(): [Ino, number][] {
-    return [...this.#byIno];
+    const nodes: [Ino, number][] = [];
+    for (const [node, ino] of this.#ino.entries()) {
+      if (ino >= 0 && !this.#isCurrent(node)) nodes.push([ino, node]);
+    }
+    return [...nodes, ...this.#byIno];
+  }
+
+  #isCurrent(node: number): boolean {
+    return this.#byIno.get(this.#ino[node]!) === node;
+  }
+
+  /** The next lookup of a file gives it another number, so that the kernel takes all from there: who has it open stays. */
+  renewFiles(): void {
+    for (const ino of [...this.#byIno.keys()]) {
+      if ((this.#filesystem.attributes(ino).mode & S_IFMT) === S_IFREG) this.#byIno.delete(ino);
+    }
   }
 
   /** Counts a name that the root has not got. @returns whether the kernel may remember it: only a bounded number */
@@ -91,14 +107,14 @@ export class Nodes {
    * @param lost files with data that was not durable
    */
   reconcile(lost?: ReadonlySet<Ino>): void {
-    for (const [ino, node] of this.#byIno) {
+    for (const [ino, node] of this.known()) {
       if (node === ROOT_NODE) continue;
       try {
         if (this.#identityOf(ino) === this.#identity[node]) continue;
       } catch (error) {
         if (!(error instanceof FsError)) throw error;
       }
-      this.#byIno.delete(ino);
+      if (this.#isCurrent(node)) this.#byIno.delete(ino);
       this.#ino[node] = lost?.has(ino) ? LOST : GONE;
     }
   }
@@ -131,10 +147,10 @@ export class Nodes {
     this.#lookups[node]! -= count;
     if (this.#lookups[node]! > 0) return;
     // The kernel forgets no node that is open.
+    if (this.#isCurrent(node)) this.#byIno.delete(ino);
     this.#ino[node] = -1;
     this.#free.push(node);
     if (ino < 0) return;
-    this.#byIno.delete(ino);
     this.#filesystem.drop(ino, 1 + this.#handles[node]!);
   }
 
@@ -155,7 +171,7 @@ export class Nodes {
 
   /** Gives back every reference, at the end of a mount: the kernel does not forget one by one then. */
   clear(): void {
-    for (const [ino, node] of this.#byIno) this.#filesystem.drop(ino, 1 + this.#handles[node]!);
+    for (const [ino, node] of this.known()) this.#filesystem.drop(ino, 1 + this.#handles[node]!);
     this.#byIno.clear();
     this.#ino.length = 0;
   }

@@ -20,9 +20,8 @@ import {
   S_ISUID,
   type Time,
 } from "../fs/types.ts";
-import { DirectWriters } from "./libfuse_direct_writers.ts";
 import { Directories } from "./libfuse_directories.ts";
-import type { Nodes } from "./libfuse_nodes.ts";
+import { type Nodes, ROOT_NODE } from "./libfuse_nodes.ts";
 import { type Receiver, REQUEST_BYTES } from "./libfuse_receive.ts";
 import type { Replies, Request } from "./libfuse_requests.ts";
 import {
@@ -36,6 +35,8 @@ import {
   STAT,
 } from "./libfuse_structs.ts";
 import type { Libfuse } from "./libfuse_symbols.ts";
+import type { WriteOut } from "./libfuse_write_out.ts";
+import type { Writers } from "./libfuse_writers.ts";
 
 /** One operation: the C types behind `fuse_req_t req`, and what is done. It answers the request or throws. */
 export interface Operation {
@@ -86,6 +87,8 @@ export interface OperationsContext {
   readonly nodes: Nodes;
   readonly receiver: Receiver;
   readonly replies: Replies;
+  readonly writers: Writers;
+  readonly writeOut: WriteOut;
   readonly writebackCache: boolean;
   readonly directIo: boolean;
   /** Has the kernel ask again for a node's attributes. */
@@ -121,10 +124,9 @@ function refuseNamespace(name: Uint8Array): void {
 
 /** All operations that a mount answers, by their names in `struct fuse_lowlevel_ops`. Locks are left to the kernel. */
 export function operations(context: OperationsContext): Partial<Record<OperationName, Operation>> {
-  const { library, filesystem: fs, nodes, receiver, replies } = context;
+  const { library, filesystem: fs, nodes, receiver, replies, writers, writeOut } = context;
   const readBuffers = new BufferPool(REQUEST_BYTES, { shared: true });
   const directories = new Directories({ filesystem: fs, nodes, replies });
-  const directWriters = new DirectWriters();
   const info = FILE_INFO[library.abi];
   const stat = STAT[Deno.build.arch];
 
@@ -144,13 +146,15 @@ export function operations(context: OperationsContext): Partial<Record<Operation
   }
 
   function opened(request: Request, node: bigint, flags: number): void {
-    const how = { ...directWriters.opened(Number(node), flags), flush: (flags & O_ACCMODE) !== O_RDONLY };
-    if (!replies.opened(request, node, how)) directWriters.released(Number(node), how.handle);
+    // Else the kernel would take what is written, and could say only later that it is not to be had.
+    if (fs.readOnly && (flags & O_ACCMODE) !== O_RDONLY) throw new FsError("EROFS");
+    const how = { ...writers.opened(Number(node), flags), flush: (flags & O_ACCMODE) !== O_RDONLY };
+    if (!replies.opened(request, node, how)) writers.released(Number(node), how.handle);
   }
 
   function created(request: Request, ino: Ino, flags: number): void {
-    const node = nodes.look(ino), { handle } = directWriters.opened(node, flags);
-    if (!replies.created(request, { ino, node, handle })) directWriters.released(node, handle);
+    const node = nodes.look(ino), { handle } = writers.opened(node, flags);
+    if (!replies.created(request, { ino, node, handle })) writers.released(node, handle);
   }
 
   function handleOf(fileInfo: Deno.PointerValue): number {
@@ -209,6 +213,26 @@ export function operations(context: OperationsContext): Partial<Record<Operation
     if (capable) fs.removeXattr(ino, CAPABILITY);
     if (mode !== undefined) fs.setAttributes(ino, { mode });
     if (capable || mode !== undefined) context.forgetAttributes(node);
+  }
+
+  /**
+   * The kernel writes pages that it has kept. Who wrote them hears of it by fsync or close: of no room as such, of all
+   * else as EIO, since it is too late for a refusal.
+   */
+  function writeBack(request: Request, write: () => void | Promise<void>): void | Promise<void> {
+    const failed = (error: unknown) => {
+      const { errno, ordinary } = errnoOf(error), room = errno === Errno.ENOSPC || errno === Errno.EDQUOT;
+      writeOut.failed(room ? error : new FsError("EIO", "Data that the kernel has kept is lost"));
+      if (room || !ordinary) throw error;
+      replies.error(request, Errno.EIO);
+    };
+    try {
+      const done = write()?.catch(failed);
+      if (done) writeOut.writing(done);
+      return done;
+    } catch (error) {
+      failed(error);
+    }
   }
 
   async function fsync(request: Request, node: bigint, dataOnly: number): Promise<void> {
@@ -347,23 +371,26 @@ export function operations(context: OperationsContext): Partial<Record<Operation
     }),
 
     write: operation([NODE, ADDRESS, SIZE, OFFSET, POINTER], (request, node, data, size, offset) => {
-      const ino = nodes.ino(node), at = position(offset), length = Number(size);
-      if (at + length > FILE_SIZE_MAX) throw new FsError("EFBIG");
-      const setId = (receiver.u32(FuseMessage.writeFlags) & FuseMessage.writeKillSetId) !== 0;
-      if (setId || context.directIo) losePrivileges(node, { setId });
-      const answer = () => replies.written(request, length);
-      const view = receiver.view(data, length);
-      const admitted = fs.admit();
-      if (admitted) {
-        const copy = view.slice();
-        return admitted.then(() => fs.write(ino, at, copy)).then(answer);
-      }
-      if (length <= COPIED_WRITE_BYTES) {
-        const done = fs.write(ino, at, view.slice());
-        return done ? done.then(answer) : answer();
-      }
-      const done = fs.write(ino, at, view);
-      return done ? done.finally(receiver.lend()).then(answer) : answer();
+      const flags = receiver.u32(FuseMessage.writeFlags), setId = (flags & FuseMessage.writeKillSetId) !== 0;
+      const write = () => {
+        const ino = nodes.ino(node), at = position(offset), length = Number(size);
+        if (at + length > FILE_SIZE_MAX) throw new FsError("EFBIG");
+        if (setId || context.directIo) losePrivileges(node, { setId });
+        const answer = () => replies.written(request, length);
+        const view = receiver.view(data, length);
+        const admitted = fs.admit();
+        if (admitted) {
+          const copy = view.slice();
+          return admitted.then(() => fs.write(ino, at, copy)).then(answer);
+        }
+        if (length <= COPIED_WRITE_BYTES) {
+          const done = fs.write(ino, at, view.slice());
+          return done ? done.then(answer) : answer();
+        }
+        const done = fs.write(ino, at, view);
+        return done ? done.finally(receiver.lend()).then(answer) : answer();
+      };
+      return flags & FuseMessage.writeCache ? writeBack(request, write) : write();
     }),
 
     flush: operation([NODE, POINTER], (request, node) => {
@@ -372,7 +399,7 @@ export function operations(context: OperationsContext): Partial<Record<Operation
     }),
 
     release: operation([NODE, POINTER], (request, node, fileInfo) => {
-      directWriters.released(Number(node), handleOf(fileInfo));
+      writers.released(Number(node), handleOf(fileInfo));
       nodes.close(node);
       replies.success(request);
     }),
@@ -381,7 +408,11 @@ export function operations(context: OperationsContext): Partial<Record<Operation
     // The kernel asks a FUSE filesystem nothing on syncfs(2): fsync of the root directory stands for it.
     fsyncdir: operation([NODE, I32, POINTER], async (request, node, dataOnly) => {
       if (nodes.ino(node) !== ROOT) return await fsync(request, node, dataOnly);
+      // The kernel waits for this, but for nothing that the writes need: it holds the lock of the root alone.
+      if (context.writebackCache && writers.open > 0) await writeOut.request();
       await fs.sync();
+      const failure = writeOut.takeFailure();
+      if (failure !== undefined) throw failure;
       replies.success(request);
     }),
 
@@ -393,7 +424,10 @@ export function operations(context: OperationsContext): Partial<Record<Operation
       else replies.success(request);
     }),
 
-    opendir: operation([NODE, POINTER], (request, node) => directories.open(request, node)),
+    opendir: operation([NODE, POINTER], (request, node) => {
+      const handle = directories.open(request, node);
+      if (node === BigInt(ROOT_NODE)) writeOut.opened(handle, receiver.u32(FuseMessage.pid));
+    }),
 
     readdir: operation([NODE, SIZE, OFFSET, POINTER], (request, _node, size, offset, fileInfo) => {
       const options = { size: Number(size), offset: position(offset), plus: false };
@@ -406,7 +440,9 @@ export function operations(context: OperationsContext): Partial<Record<Operation
     }),
 
     releasedir: operation([NODE, POINTER], (request, node, fileInfo) => {
-      directories.close(request, node, handleOf(fileInfo));
+      const handle = handleOf(fileInfo);
+      directories.close(request, node, handle);
+      writeOut.released(handle);
     }),
 
     statfs: operation([NODE], (request) => replies.statistics(request, fs.statistics())),

@@ -46,6 +46,8 @@ export interface SessionParts {
   readonly receiver: Receiver;
   readonly replies: Replies;
   readonly settings: ConnectionSettings;
+  /** Called when no request comes any more; some may not be answered yet. */
+  readonly onSilence: () => void;
   readonly log: (message: string, cause?: unknown) => void;
 }
 
@@ -208,6 +210,7 @@ export class Session {
     if (end.error !== undefined) this.#log("The connection to the kernel failed", end.error);
     this.#ready.reject(end.error ?? new Error("the mount ended before it began"));
     this.#ready.promise.catch(() => {});
+    this.#parts.onSilence();
     if (this.#unanswered > 0) await new Promise<void>((resolve) => this.#drained = resolve);
     return end;
   }

@@ -201,6 +201,8 @@ export const FuseMessage = {
   init: 26,
   /** `fuse_in_header.uid`: for whom the program acts that asks (`setfsuid(2)`). */
   uid: 24,
+  /** `fuse_in_header.pid`: the thread that asks. */
+  pid: 32,
   /** `fuse_init_in.flags`, behind the header. */
   requestFlags: 40 + 12,
   /** `fuse_out_header.error`, and `fuse_init_out.flags` behind that header. */
@@ -208,8 +210,9 @@ export const FuseMessage = {
   replyFlags: 16 + 12,
   /** `FUSE_HANDLE_KILLPRIV_V2`. */
   handleKillprivV2: 1 << 28,
-  /** `fuse_write_in.write_flags`, behind the header, and `FUSE_WRITE_KILL_SUIDGID`. */
+  /** `fuse_write_in.write_flags`, behind the header, with `FUSE_WRITE_CACHE` and `FUSE_WRITE_KILL_SUIDGID`. */
   writeFlags: 40 + 20,
+  writeCache: 1 << 0,
   writeKillSetId: 1 << 2,
 } as const;
 

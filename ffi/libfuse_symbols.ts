@@ -273,6 +273,25 @@ const LIBC = {
     result: "i32",
     nonblocking: true,
   },
+  openat: {
+    parameters: [
+      "i32", // int dirfd
+      "buffer", // const char *pathname
+      "i32", // int flags
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  open_tree: {
+    parameters: [
+      "i32", // int dirfd
+      "buffer", // const char *filename
+      "u32", // unsigned int flags
+    ],
+    result: "i32",
+    nonblocking: true,
+    optional: true, // since glibc 2.36
+  },
   malloc_trim: {
     parameters: [
       "usize", // size_t pad

@@ -13,6 +13,8 @@ export interface MountOptions {
   readonly directIo?: boolean;
   /** Let the kernel collect writes; ENOSPC may then come as late as at close or fsync. Only for writers. */
   readonly writebackCache?: boolean;
+  /** How long it may keep what it has collected, in seconds. Default 5. */
+  readonly writebackSeconds?: number | undefined;
   /** What `mount` and `df` show as the source. Default "coverfs". */
   readonly fsname?: string;
   /** What they show as the type behind `fuse.`. Default "coverfs". */
@@ -68,6 +70,11 @@ export interface Mounted extends AsyncDisposable {
    * trusts for a second only
    */
   replaced(before?: StateBefore): Promise<void>;
+  /**
+   * Has the kernel hand over what programs have written and it still keeps: it is the filesystem's when this resolves.
+   * Never rejects: who wrote what could not be written is told so.
+   */
+  writeOut(): Promise<void>;
   /**
    * Resolves when the last request is answered and nothing calls the filesystem any more. Never rejects.
    * The order at the end is: unmount, `done`, then the caller's `filesystem.sync()`, then closing the store; a

@@ -22,11 +22,13 @@ export async function syncFilesystem(mountpoint: string): Promise<void> {
   }
   const fd = await promisify(open)(mountpoint, "r"), library = Deno.dlopen("libc.so.6", LIBC);
   try {
+    const failed = await library.symbols.syncfs(fd) !== 0;
+    await promisify(fsync)(fd).catch((error) => { // knows why, in most cases
+      // EDQUOT comes without a name (Deno 2.9.6).
+      throw /os error 122\b/.test(String(error)) ? Object.assign(error, { code: "EDQUOT" }) : error;
+    });
     // errno is lost in a call on another thread: EIO stands for it.
-    if (await library.symbols.syncfs(fd) !== 0) {
-      throw Object.assign(new Error("syncfs failed"), { code: "EIO" });
-    }
-    await promisify(fsync)(fd);
+    if (failed) throw Object.assign(new Error("syncfs failed"), { code: "EIO" });
   } finally {
     library.close();
     await promisify(close)(fd);

@@ -41,6 +41,33 @@ Deno.test("Nodes uses a number again only with a new generation", strict, () => 
   assert.notEqual(nodes.generation(node), generation);
 });
 
+Deno.test(
+  "Nodes gives a file another number after renewFiles(), and both give back what they hold",
+  strict,
+  () => {
+    const filesystem = new MemoryFilesystem();
+    const nodes = new Nodes(filesystem);
+    const [ino] = files(filesystem, 1) as [number];
+    const old = nodes.look(ino);
+    nodes.open(old);
+    nodes.renewFiles();
+    const fresh = nodes.look(ino);
+    assert.notEqual(fresh, old);
+    assert.equal(nodes.ino(ROOT_NODE), 0);
+    assert.deepEqual([nodes.ino(old), nodes.ino(fresh), nodes.look(ino)], [ino, ino, fresh]);
+    assert.deepEqual(filesystem.held, { inodes: 2, references: 4 });
+    nodes.close(old);
+    nodes.forget(old, 1);
+    assert.equal(nodes.look(ino), fresh);
+    assert.deepEqual(filesystem.held, { inodes: 2, references: 2 });
+    nodes.renewFiles();
+    nodes.look(ino);
+    filesystem.unlink(0, new TextEncoder().encode("f0"));
+    nodes.clear();
+    assert.deepEqual(filesystem.held, { inodes: 0, references: 0 });
+  },
+);
+
 Deno.test("Nodes gives every reference back, whatever the kernel asked in whatever order", strict, () => {
   const steps = fc.array(fc.tuple(fc.constantFrom("look", "forget", "open", "close"), fc.nat(4)), {
     maxLength: 80,
