@@ -486,6 +486,7 @@ export async function remoteOptions(
     waitSeconds: access.timeout,
     outageSeconds: access.outage,
     pingSeconds: access.keepAlive,
+    onLeaseWanted: access.onLeaseWanted,
     onConnection: (state, reason) =>
       (access.log ?? logToTerminal)(`connection to ${host} ${state}${reason ? `: ${reason.message}` : ""}`),
   };

@@ -21,6 +21,8 @@ export interface Access extends PassphraseSource {
   readonly keepAlive?: number | undefined;
   /** How long a server may be away with writes outstanding, in seconds. */
   readonly outage?: number | undefined;
+  /** Called when another writer wants the container on a server, which waits a few seconds. */
+  readonly onLeaseWanted?: (() => void) | undefined;
   /** Where what there is to say meanwhile goes; default, to standard error. */
   readonly log?: ((message: string) => void) | undefined;
 }

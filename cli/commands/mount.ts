@@ -44,6 +44,7 @@ interface MountingOptions extends LogOptions {
   readonly allowOther?: true | undefined;
   readonly allowRoot?: true | undefined;
   readonly directIo?: true | undefined;
+  readonly writebackCache?: true | undefined;
   readonly noatime?: true | undefined;
   readonly uid?: number | undefined;
   readonly gid?: number | undefined;
@@ -81,6 +82,10 @@ export const mountCommand = () =>
     )
     .option("--commit-interval <TIME>", "how long a change may wait for its commit; default 5s", duration)
     .option("--direct-io", "keep file contents out of the kernel's cache")
+    .option(
+      "--writeback-cache",
+      "let the kernel collect small writes; no room may then be told at close only",
+    )
     .option("--cache-size <SIZE>", "memory for blocks of a container on a server; default 64M", byteSize)
     .option("--timeout <TIME>", "how long a read waits for the server, then EIO; default 30s", duration)
     .option(
@@ -118,6 +123,9 @@ export const mountCommand = () =>
       if (locator.kind === "ram" && options.idle !== undefined) {
         throw new CoverError("usage", 'Cannot unmount "ram:" when it is idle: its files would be gone');
       }
+      if (options.directIo && options.writebackCache) {
+        throw new CoverError("usage", "--writeback-cache and --direct-io do not go together");
+      }
       const { passfile = [] } = withEnvironment(options);
       refuseBelow(mountpoint, [
         ["the container", locator.kind === "file" ? locator.path : undefined],
@@ -143,7 +151,7 @@ export const mountCommand = () =>
         const mode = options.readOnly ? "read" : "write", { commitInterval } = options;
         const atime = options.noatime ? "noatime" : "relatime";
         await withVolume(
-          { ...options, log: mounting.log },
+          { ...options, log: mounting.log, onLeaseWanted: () => void mounting.commitAll() },
           { mode, argument: given, volume: { atime, commitInterval } },
           async (volume, { name, memory, keys }) => {
             const remember = () => memory.remember(name, keys.containerId, volume.container.durable);
@@ -205,6 +213,7 @@ class Mounting {
   #trouble = "";
   readonly #stopping = Promise.withResolvers<void>();
   #mounted: Mounted | undefined;
+  #volume: Volume | undefined;
   /** Another writer has taken over. */
   #replaced = false;
 
@@ -254,6 +263,8 @@ class Mounting {
         allowOther: options.allowOther === true,
         allowRoot: options.allowRoot === true,
         directIo: options.directIo === true,
+        writebackCache: options.writebackCache === true,
+        writebackSeconds: options.commitInterval,
         extra: options.options ?? [],
         log: (message, cause) =>
           this.log(
@@ -262,6 +273,7 @@ class Mounting {
           ),
       });
       this.#mounted = mounted;
+      this.#volume = volume;
       volume.onReplaced = ({ dentries }, lost) => {
         this.#replaced = true;
         this.log(
@@ -300,6 +312,16 @@ class Mounting {
     const end = await Promise.race([mounted.done, stopping]);
     this.#notify("STOPPING=1");
     if (end?.reason === "failed") throw new CoverError("failure", "The mount broke", { cause: end.error });
+  }
+
+  /** Commits what was written so far, for another writer who is about to take over; where that fails, it is lost to him. */
+  async commitAll(): Promise<void> {
+    try {
+      await this.#mounted?.writeOut();
+      await this.#volume?.sync();
+    } catch (error) {
+      this.log(`Cannot commit for another writer: ${messageOf(error)}`);
+    }
   }
 
   /** What cannot be committed stays mounted: there it can still be read. */

@@ -47,8 +47,9 @@ async function fillAndDelete(
   place: Workplace,
   container: string,
   code: string,
-  restart?: () => Promise<void>,
+  options: { readonly args?: readonly string[]; readonly restart?: () => Promise<void> } = {},
 ) {
+  const { args = [], restart } = options;
   await mkdir(place.path("mnt"));
   const made = await place.run(["init", "--kdf-rounds", "210000", container]);
   assert.equal(made.code, 0, made.error);
@@ -56,7 +57,7 @@ async function fillAndDelete(
     const checked = await place.run(["fsck", "--scrub", container]);
     assert.equal(checked.code, 0, checked.out + checked.error);
   };
-  const start = () => MountProcess.start(place, { container, at: place.path("mnt") });
+  const start = () => MountProcess.start(place, { container, at: place.path("mnt"), args });
   const whole = async (directory: string, numbers: readonly number[]) => {
     for (const number of numbers) {
       assert((await readFile(`${directory}/${number}`)).equals(content(number)), `${number}`);
@@ -97,29 +98,32 @@ async function fillAndDelete(
   await check();
 }
 
-Deno.test(
-  "a full disk below a container in a file: ENOSPC, nothing hurt, room again by deleting",
-  asRoot,
-  async () => {
+for (const args of [[], ["--writeback-cache"]]) {
+  const how = args.length > 0 ? ", with the write-back cache" : "";
+  Deno.test(
+    `a full disk below a container in a file: ENOSPC, nothing hurt, room again by deleting${how}`,
+    asRoot,
+    async () => {
+      await using place = await Workplace.make();
+      await using disk = await smallDisk(place, DISK);
+      await fillAndDelete(place, `${disk.path}/container`, "ENOSPC", { args });
+    },
+  );
+
+  Deno.test(`a server's quota: EDQUOT, nothing hurt, room again by deleting${how}`, mounting, async () => {
     await using place = await Workplace.make();
-    await using disk = await smallDisk(place, DISK);
-    await fillAndDelete(place, `${disk.path}/container`, "ENOSPC");
-  },
-);
+    await mkdir(place.path("served"));
+    await using server = await ServerProcess.start(place, ["--max-size", "24M"]);
+    await fillAndDelete(place, server.link, "EDQUOT", { args, restart: () => server.restart() });
+  });
+}
 
 Deno.test("a full disk of a server: ENOSPC, nothing hurt, room again by deleting", asRoot, async () => {
   await using place = await Workplace.make();
   await using disk = await smallDisk(place, DISK);
   await using server = await ServerProcess.start(place, ["--root", disk.path]);
-  await fillAndDelete(place, server.link, "ENOSPC", () => server.restart());
+  await fillAndDelete(place, server.link, "ENOSPC", { restart: () => server.restart() });
   await server.kill();
-});
-
-Deno.test("a server's quota: EDQUOT, nothing hurt, room again by deleting", mounting, async () => {
-  await using place = await Workplace.make();
-  await mkdir(place.path("served"));
-  await using server = await ServerProcess.start(place, ["--max-size", "24M"]);
-  await fillAndDelete(place, server.link, "EDQUOT", () => server.restart());
 });
 
 Deno.test(

@@ -180,142 +180,150 @@ Deno.test(
   },
 );
 
-Deno.test(
-  "what cannot be written within --outage is told by fsync, close and the exit code",
-  mounting,
-  async () => {
-    await using net = await served();
-    const { place, relay, relayed, at, link } = net;
-    await using mount = await MountProcess.start(place, {
-      container: relayed,
-      at,
-      args: ["--outage", "1s", "--commit-interval", "1h"],
-    });
-    const path = (name: string) => `${mount.path}/${name}`;
-    await writeSynced(path("synced"), "content");
-    const large = await writeAndKeepOpen(path("large"), LARGE);
-    relay.down = true;
-    relay.cut();
-    using synced = await Deno.create(path("lost"));
-    await synced.write(new TextEncoder().encode("lost"));
-    const small = await writeAndKeepOpen(path("small"), 8);
-    await assert.rejects(synced.sync(), isCode("EIO"));
-    await assert.rejects(synced.sync(), isCode("EIO"), "not only once");
-    assert.equal(await small.close(), EIO);
-    assert.equal(await large.close(), EIO, "of what was sent and is not durable");
-    relay.down = false;
-    await until("back", () => /restored/.test(mount.program.said));
-    assert.equal(await readFile(path("synced"), "utf8"), "content", "reading goes on");
-    await assert.rejects(writeFile(path("other"), "content"), isCode("EIO"));
-    synced.close();
-    assert.equal(await mount.unmount(), 27, mount.program.said);
-    assert.match(
-      mount.program.said,
-      /coverfs: Cannot commit: data that was not flushed is lost \(The server was away/,
-    );
-    await clean(place, link);
-    assert.equal((await place.run(["ls", "-c", link])).out, "synced\n");
-  },
-);
+for (const cache of [[], ["--writeback-cache"]]) {
+  const how = cache.length > 0 ? ", with the write-back cache" : "";
+  Deno.test(
+    `what cannot be written within --outage is told by fsync, close and the exit code${how}`,
+    mounting,
+    async () => {
+      await using net = await served();
+      const { place, relay, relayed, at, link } = net;
+      await using mount = await MountProcess.start(place, {
+        container: relayed,
+        at,
+        args: ["--outage", "1s", "--commit-interval", "1h", ...cache],
+      });
+      const path = (name: string) => `${mount.path}/${name}`;
+      await writeSynced(path("synced"), "content");
+      const large = await writeAndKeepOpen(path("large"), LARGE);
+      relay.down = true;
+      relay.cut();
+      using synced = await Deno.create(path("lost"));
+      await synced.write(new TextEncoder().encode("lost"));
+      const small = await writeAndKeepOpen(path("small"), 8);
+      await assert.rejects(synced.sync(), isCode("EIO"));
+      await assert.rejects(synced.sync(), isCode("EIO"), "not only once");
+      assert.equal(await small.close(), EIO);
+      assert.equal(await large.close(), EIO, "of what was sent and is not durable");
+      relay.down = false;
+      await until("back", () => /restored/.test(mount.program.said));
+      assert.equal(await readFile(path("synced"), "utf8"), "content", "reading goes on");
+      await assert.rejects(writeFile(path("other"), "content"), isCode("EIO"));
+      synced.close();
+      assert.equal(await mount.unmount(), 27, mount.program.said);
+      assert.match(
+        mount.program.said,
+        /coverfs: Cannot commit: data that was not flushed is lost \(The server was away/,
+      );
+      await clean(place, link);
+      assert.equal((await place.run(["ls", "-c", link])).out, "synced\n");
+    },
+  );
 
-Deno.test(
-  "a writer that was replaced while it was cut off tells that its data is lost, and writes no more",
-  mounting,
-  async () => {
-    await using net = await served();
-    const { place, relay, relayed, at, link } = net;
-    await writeFile(place.path("theirs"), "theirs");
-    const mounted = await place.run(["mount", "--commit-interval", "1h", relayed, at]);
-    assert.equal(mounted.code, 0, mounted.error);
-    await using _ended = {
-      [Symbol.asyncDispose]: async () => void await place.run(["umount", "--lazy", at]),
-    };
-    const path = (name: string) => `${at}/${name}`;
-    await writeSynced(path("synced"), "content");
-    using file = await Deno.create(path("lost"));
-    await file.write(new TextEncoder().encode("lost"));
-    const other = await writeAndKeepOpen(path("lost too"), LARGE);
-    relay.down = true;
-    relay.cut();
-    const put = await place.run(["put", "--takeover", "-c", link, "theirs", "/"]);
-    assert.equal(put.code, 0, put.error);
-    relay.down = false;
-    await assert.rejects(file.sync(), isCode("EIO"));
-    assert.equal(await other.close(), EIO);
-    await assert.rejects(writeFile(path("more"), "content"), isCode("EROFS"));
-    assert.equal(await readFile(path("synced"), "utf8"), "content", "reading goes on");
-    file.close();
-    const ended = await place.run(["umount", at]);
-    assert.equal(ended.code, 27, ended.error);
-    assert.match(ended.error, /Another writer has taken the container over/);
-    await clean(place, link);
-    assert.equal((await place.run(["ls", "-c", link])).out, "synced\ntheirs\n");
-  },
-);
+  Deno.test(
+    `a writer that was replaced while it was cut off tells that its data is lost, and writes no more${how}`,
+    mounting,
+    async () => {
+      await using net = await served();
+      const { place, relay, relayed, at, link } = net;
+      await writeFile(place.path("theirs"), "theirs");
+      const mounted = await place.run(["mount", "--commit-interval", "1h", ...cache, relayed, at]);
+      assert.equal(mounted.code, 0, mounted.error);
+      await using _ended = {
+        [Symbol.asyncDispose]: async () => void await place.run(["umount", "--lazy", at]),
+      };
+      const path = (name: string) => `${at}/${name}`;
+      await writeSynced(path("synced"), "content");
+      using file = await Deno.create(path("lost"));
+      await file.write(new TextEncoder().encode("lost"));
+      const other = await writeAndKeepOpen(path("lost too"), LARGE);
+      relay.down = true;
+      relay.cut();
+      const put = await place.run(["put", "--takeover", "-c", link, "theirs", "/"]);
+      assert.equal(put.code, 0, put.error);
+      relay.down = false;
+      await assert.rejects(file.sync(), isCode("EIO"));
+      assert.equal(await other.close(), EIO);
+      await assert.rejects(writeFile(path("more"), "content"), isCode("EROFS"));
+      assert.equal(await readFile(path("synced"), "utf8"), "content", "reading goes on");
+      file.close();
+      const ended = await place.run(["umount", at]);
+      assert.equal(ended.code, 27, ended.error);
+      assert.match(ended.error, /Another writer has taken the container over/);
+      await clean(place, link);
+      assert.equal((await place.run(["ls", "-c", link])).out, "synced\ntheirs\n");
+    },
+  );
 
-Deno.test(
-  "a writer that was replaced shows what the new one commits, and nothing of its own that was not committed",
-  mounting,
-  async () => {
-    await using net = await served();
-    const { place, relay, relayed, at, link } = net;
-    const put = async (content: string, to: string) => {
-      await writeFile(place.path("theirs"), content);
-      const done = await place.run(["put", "--takeover", "-c", link, "theirs", to]);
-      assert.equal(done.code, 0, done.error);
-    };
-    await using mount = await MountProcess.start(place, {
-      container: relayed,
-      at,
-      args: ["--commit-interval", "1h"],
-    });
-    const path = (name: string) => `${mount.path}/${name}`,
-      text = (name: string) => readFile(path(name), "utf8");
-    await mkdir(path("folder"));
-    await writeSynced(path("folder/file"), "committed");
-    await writeSynced(path("synced"), "committed");
-    using synced = await Deno.open(path("synced"), { read: true, write: true });
-    await synced.write(new TextEncoder().encode("discarded"));
-    assert.equal(await text("synced"), "discarded", "here it is known");
-    using lost = await Deno.open(path("lost"), { read: true, write: true, create: true });
-    await lost.write(new TextEncoder().encode("discarded"));
-    await mkdir(path("lost folder"));
-    await rename(path("folder/file"), path("folder/moved"));
-    for (const name of ["theirs", "folder/theirs"]) await assert.rejects(text(name), isCode("ENOENT"));
+  Deno.test(
+    `a writer that was replaced shows what the new one commits, and nothing of its own that was not committed${how}`,
+    mounting,
+    async () => {
+      await using net = await served();
+      const { place, relay, relayed, at, link } = net;
+      const put = async (content: string, to: string) => {
+        await writeFile(place.path("theirs"), content);
+        const done = await place.run(["put", "--takeover", "-c", link, "theirs", to]);
+        assert.equal(done.code, 0, done.error);
+      };
+      await using mount = await MountProcess.start(place, {
+        container: relayed,
+        at,
+        args: ["--commit-interval", "1h", ...cache],
+      });
+      const path = (name: string) => `${mount.path}/${name}`,
+        text = (name: string) => readFile(path(name), "utf8");
+      await mkdir(path("folder"));
+      await writeSynced(path("folder/file"), "committed");
+      await writeSynced(path("synced"), "committed");
+      using synced = await Deno.open(path("synced"), { read: true, write: true });
+      await synced.write(new TextEncoder().encode("discarded"));
+      assert.equal(await text("synced"), "discarded", "here it is known");
+      using lost = await Deno.open(path("lost"), { read: true, write: true, create: true });
+      await lost.write(new TextEncoder().encode("discarded"));
+      await mkdir(path("lost folder"));
+      await rename(path("folder/file"), path("folder/moved"));
+      for (const name of ["theirs", "folder/theirs"]) await assert.rejects(text(name), isCode("ENOENT"));
 
-    relay.down = true;
-    relay.cut();
-    await put("first", "/theirs"); // takes the inode id of what is lost here
-    relay.down = false;
-    await until("read-only", () => /taken the container over: it is shown/.test(mount.program.said));
-    await until("seen", async () => (await readdir(mount.path)).includes("theirs"));
-    // The kernel forgets one after the other what it has kept.
-    const gone = () => text("folder/moved").then(() => false, () => true);
-    await until("forgotten", async () => await text("synced") === "committed" && await gone());
-    assert.deepEqual(await readdir(mount.path), ["folder", "synced", "theirs"]);
-    assert.deepEqual(await readdir(path("folder")), ["file"]);
-    assert.deepEqual([await text("synced"), await text("theirs")], ["committed", "first"]);
-    await assert.rejects(text("folder/moved"), isCode("ENOENT"));
-    await assert.rejects(lost.read(new Uint8Array(9)), /os error 116/);
-    await assert.rejects(lost.sync(), isCode("EIO"));
-    await assert.rejects(synced.sync(), isCode("EIO"));
-    const seen = new Uint8Array(9);
-    await synced.seek(0, Deno.SeekMode.Start);
-    await synced.read(seen);
-    assert.equal(new TextDecoder().decode(seen), "committed");
-    await assert.rejects(synced.write(seen), isCode("EROFS"));
-    await assert.rejects(mkdir(path("other")), isCode("EROFS"));
+      relay.down = true;
+      relay.cut();
+      await put("first", "/theirs"); // takes the inode id of what is lost here
+      relay.down = false;
+      await until("read-only", () => /taken the container over: it is shown/.test(mount.program.said));
+      await until("seen", async () => (await readdir(mount.path)).includes("theirs"));
+      // The kernel forgets one after the other what it has kept.
+      const gone = () => text("folder/moved").then(() => false, () => true);
+      await until("forgotten", async () => await text("synced") === "committed" && await gone());
+      assert.deepEqual(await readdir(mount.path), ["folder", "synced", "theirs"]);
+      assert.deepEqual(await readdir(path("folder")), ["file"]);
+      assert.deepEqual([await text("synced"), await text("theirs")], ["committed", "first"]);
+      await assert.rejects(text("folder/moved"), isCode("ENOENT"));
+      await lost.seek(0, Deno.SeekMode.Start);
+      await assert.rejects(lost.read(new Uint8Array(9)), /os error 116/);
+      await assert.rejects(lost.sync(), isCode("EIO"));
+      await assert.rejects(synced.sync(), isCode("EIO"));
+      const seen = new Uint8Array(9);
+      await synced.seek(0, Deno.SeekMode.Start);
+      await synced.read(seen);
+      assert.equal(new TextDecoder().decode(seen), "committed");
+      if (cache.length === 0) await assert.rejects(synced.write(seen), isCode("EROFS"));
+      else {
+        await synced.write(seen); // the kernel takes it
+        await assert.rejects(synced.sync(), isCode("EIO"));
+      }
+      await assert.rejects(mkdir(path("other")), isCode("EROFS"));
 
-    await put("second", "/theirs"); // and what comes later is seen, too
-    await put("first", "/folder/theirs");
-    await until("followed", async () => await text("theirs") === "second");
-    await until("followed further", async () => (await readdir(path("folder"))).length === 2);
-    lost.close();
-    synced.close();
-    assert.equal(await mount.unmount(), 27, mount.program.said);
-    await clean(place, link);
-  },
-);
+      await put("second", "/theirs"); // and what comes later is seen, too
+      await put("first", "/folder/theirs");
+      await until("followed", async () => await text("theirs") === "second");
+      await until("followed further", async () => (await readdir(path("folder"))).length === 2);
+      lost.close();
+      synced.close();
+      assert.equal(await mount.unmount(), 27, mount.program.said);
+      await clean(place, link);
+    },
+  );
+}
 
 Deno.test(
   "a server whose sync fails once loses nothing that was acknowledged through a mount",
