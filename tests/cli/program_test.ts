@@ -206,7 +206,7 @@ test("an older state of a container is refused with 20 until it is accepted", as
 
 test("a state of another history that is newer than the one that is remembered is called that", async () => {
   await using place = await workplace();
-  const elsewhere = { env: { XDG_STATE_HOME: place.path("elsewhere") } };
+  const elsewhere = { env: { HOME: place.path("elsewhere") } };
   await place.run(["put", "pass", "/a"]);
   await copyFile(place.container, place.path("old"));
   await place.run(["put", "pass", "/b"]);
