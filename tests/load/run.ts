@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { measureLoad } from "./load.ts";
 
-const [rounds = "4", seconds = "10", only] = Deno.args;
+const [rounds = "8", seconds = "10", only] = Deno.args;
 const { table, share, lost, memory, connections } = await measureLoad({
   ...{ rounds: Number(rounds), seconds: Number(seconds), good: 150, bad: 50, only },
 });
