@@ -6,7 +6,7 @@ import { Receiver, REQUEST_BYTES } from "./libfuse_receive.ts";
 import { Replies } from "./libfuse_requests.ts";
 import { Session } from "./libfuse_session.ts";
 import { ARGS } from "./libfuse_structs.ts";
-import { type Libfuse, openLibfuse } from "./libfuse_symbols.ts";
+import { cString, type Libfuse, openLibfuse } from "./libfuse_symbols.ts";
 import { WriteOut } from "./libfuse_write_out.ts";
 import { Writers } from "./libfuse_writers.ts";
 import type { Mounted, MountEnd, MountOptions, StateBefore } from "./mount.ts";
@@ -15,10 +15,6 @@ import { checkMachine, checkMountpoint, findFusermount, mountArgument, rootAlone
 const MNT_DETACH = 2;
 /** `struct libfuse_version`: the header whose layouts `libfuse_structs.ts` has, {3, 17, 0}. */
 const HEADER_VERSION = new Uint32Array([3, 17, 0, 0]);
-
-function cString(text: string): Uint8Array<ArrayBuffer> {
-  return new TextEncoder().encode(`${text}\0`);
-}
 
 /** Makes a libfuse session from its `-o` argument. @throws {CoverError} cannot-mount */
 function newSession(

@@ -12,9 +12,9 @@ const GONE = -2, LOST = -3;
 const ABSENT_MOST = 4096;
 
 /**
- * The numbers under which the kernel knows inodes (more than one after {@linkcode Nodes.renewFiles}), with its counts of lookups and open handles. An inode is held
- * ({@linkcode Filesystem.hold}) once while the kernel has looked it up and once for each handle; so its id is not
- * used again meanwhile and says all. A node id is used again only after the kernel forgot it, with a new generation.
+ * The numbers under which the kernel knows inodes (more than one after {@linkcode Nodes.renewFiles}), with its counts of
+ * lookups and open handles. An inode is held ({@linkcode Filesystem.hold}) once while the kernel has looked it up and
+ * once for each handle; so its id is not used again meanwhile and says all. A node id is used again only after the kernel forgot it, with a new generation.
  */
 export class Nodes {
   readonly #filesystem: Filesystem;

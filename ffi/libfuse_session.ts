@@ -7,11 +7,11 @@ import { answerInit } from "./libfuse_init.ts";
 import type { Nodes } from "./libfuse_nodes.ts";
 import { type ConnectionSettings, errnoOf, negotiate, type Operation } from "./libfuse_operations.ts";
 import type { Receiver } from "./libfuse_receive.ts";
-import { SpareMemory } from "./spare_memory.ts";
 import { type Replies, Request } from "./libfuse_requests.ts";
 import { FuseMessage, operationCount, type OperationName, OPERATIONS, POLLFD } from "./libfuse_structs.ts";
 import type { Libfuse } from "./libfuse_symbols.ts";
 import type { MountEnd } from "./mount.ts";
+import { SpareMemory } from "./spare_memory.ts";
 
 const EINTR = 4, EAGAIN = 11;
 const F_GETFL = 3, F_SETFL = 4, O_NONBLOCK = 0o4000;

@@ -265,14 +265,6 @@ const LIBC = {
     ],
     result: "i32",
   },
-  open: {
-    parameters: [
-      "buffer", // const char *pathname
-      "i32", // int flags
-    ],
-    result: "i32",
-    nonblocking: true,
-  },
   openat: {
     parameters: [
       "i32", // int dirfd
@@ -312,6 +304,11 @@ const LIBC = {
     nonblocking: true,
   },
 } as const satisfies Deno.ForeignLibraryInterface;
+
+/** A string as the functions of C take it, with its zero. */
+export function cString(text: string): Uint8Array<ArrayBuffer> {
+  return new TextEncoder().encode(`${text}\0`);
+}
 
 /** libfuse3 and libc, opened; `abi` is the number behind `libfuse3.so.`. Dispose it once nothing calls back any more. */
 export interface Libfuse extends Disposable {

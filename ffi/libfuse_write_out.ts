@@ -1,12 +1,8 @@
 /** Having the kernel hand over what programs have written and it still keeps: pages of mappings, and its write-back cache. */
-import type { Libfuse } from "./libfuse_symbols.ts";
+import { cString, type Libfuse } from "./libfuse_symbols.ts";
 
 const O_DIRECTORY = Deno.build.arch === "aarch64" ? 0o40000 : 0o200000, O_CLOEXEC = 0o2000000;
 const AT_FDCWD = -100, OPEN_TREE_CLONE = 1;
-
-function cString(text: string): Uint8Array<ArrayBuffer> {
-  return new TextEncoder().encode(`${text}\0`);
-}
 
 /** Tells whether this is a thread of this process. */
 function isOwnThread(thread: number): boolean {
@@ -144,7 +140,7 @@ export class WriteOut {
   async #openRoot(): Promise<number> {
     const { libc } = this.#library, path = cString(this.#mountpoint), flags = O_DIRECTORY | O_CLOEXEC;
     const copy = await libc.open_tree?.(AT_FDCWD, path, OPEN_TREE_CLONE | O_CLOEXEC) ?? -1;
-    if (copy < 0) return await libc.open(path, flags);
+    if (copy < 0) return await libc.openat(AT_FDCWD, path, flags);
     try {
       return await libc.openat(copy, cString("."), flags);
     } finally {

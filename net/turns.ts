@@ -31,8 +31,10 @@ export class Turns {
   #begun: number;
   /** Counts requests. */
   #asked = 0;
-  /** Who went on last without its turn, and for how much. */
-  #extra: { holder?: object; bytes: number } = { bytes: SPARE };
+  /** Who went on last without its turn. */
+  #idler: object | undefined;
+  /** How much who goes on so next may ask for, in bytes. */
+  #extra = SPARE;
   /** Who waits, and what lets it go on. */
   readonly #held = new Map<object, () => void>();
 
@@ -51,7 +53,7 @@ export class Turns {
       this.#begun = now;
     }
     this.#asked++;
-    if (holder !== this.#extra.holder) this.#extra = { bytes: SPARE };
+    if (holder !== this.#idler) this.#extra = SPARE;
     this.#asking.add(holder);
     this.#had.set(holder, Math.max(this.#had.get(holder) ?? 0, this.#each) + work);
     this.#each += work / Math.max(this.#before, this.#asking.size);
@@ -85,9 +87,9 @@ export class Turns {
         if (this.#lead(holder) > BACK) {
           if (quiet < QUIET) continue;
           quiet = 0;
-          const bytes = Math.min(this.#extra.bytes, AHEAD);
-          this.#had.set(holder, this.#each + AHEAD - bytes);
-          this.#extra = { holder, bytes: 2 * bytes };
+          this.#had.set(holder, this.#each + AHEAD - this.#extra);
+          this.#extra = Math.min(2 * this.#extra, AHEAD);
+          this.#idler = holder;
         }
         this.#held.delete(holder);
         go();

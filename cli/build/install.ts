@@ -31,8 +31,8 @@ const quote = (text: string) => `'${text.replaceAll("'", "'\\''")}'`;
 
 /** Whether everybody may read it, and enter the folders on the way to it. */
 function isForAll(path: string): boolean {
-  const { mode } = statSync(path), needed = statSync(path).isDirectory() ? 0o005 : 0o004;
-  if ((mode & needed) !== needed) return false;
+  const stat = statSync(path), needed = stat.isDirectory() ? 0o005 : 0o004;
+  if ((stat.mode & needed) !== needed) return false;
   for (let at = dirname(path); at !== dirname(at); at = dirname(at)) {
     if ((statSync(at).mode & 0o001) === 0) return false;
   }
@@ -50,6 +50,7 @@ function openForAll(path: string): void {
 /** Puts a copy at `to`, whole at once, in the place of an earlier one; @returns `to` */
 function copied(to: string, copy: (to: string) => void): string {
   const fresh = `${to}.new`, old = `${to}.old`;
+  mkdirSync(dirname(to), { recursive: true });
   for (const left of [fresh, old]) rmSync(left, { recursive: true, force: true });
   copy(fresh);
   openForAll(fresh);
@@ -70,11 +71,9 @@ let deno = realpathSync(Deno.execPath()), root = checkout;
 if (isRoot && isForAll(realpathSync(folder))) {
   const library = join(dirname(realpathSync(folder)), "lib", "coverfs"), from = deno;
   if (!isForAll(deno)) {
-    mkdirSync(library, { recursive: true });
     deno = copied(join(library, "deno"), (to) => copyFileSync(from, to));
   }
   if (!PROGRAM.every((name) => isForAll(join(checkout, name)))) {
-    mkdirSync(library, { recursive: true });
     root = copied(join(library, "program"), (to) => {
       for (const name of PROGRAM) {
         cpSync(join(checkout, name), join(to, name), { recursive: true, verbatimSymlinks: true });
